@@ -1,0 +1,68 @@
+"""NumPy: eager, writable, on the CPU; lists, tuples and Python numbers are NumPy, too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from array_api_compat import numpy as xp
+
+from pairx.backend import Backend
+from pairx.engine import Task
+from pairx.engine import run as walk
+
+
+def coerce(value: Any, name: str) -> Any:
+    """A plain ndarray; masked arrays and matrices mean something else and are refused."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a numpy.ma.MaskedArray: fill it, x.filled(np.nan), and choose nan_policy='omit'.")
+    if isinstance(value, np.matrix):
+        raise TypeError(f"{name} is a numpy.matrix, whose products differ: pass numpy.asarray({name}).")
+    try:
+        found = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name} is a ragged sequence: {error}") from error
+    if found.dtype == object and not isinstance(value, np.ndarray):
+        raise TypeError(f"{name} is a sequence of {type(value[0]).__name__ if len(value) else 'nothing'}: expected numbers.")
+    return found
+
+
+def asarray(value: Any, like: Any, dtype: Any) -> Any:
+    """An auxiliary argument."""
+    return np.asarray(value) if dtype is None else np.asarray(value, dtype=dtype)
+
+
+def kind(backend: Backend, dtype: Any) -> str:
+    """ml_dtypes' bfloat16 is a float that NumPy itself does not know."""
+    if dtype.name == "bfloat16":
+        return "real floating"
+    for kind in ("bool", "integral", "real floating", "complex floating"):
+        if np.isdtype(dtype, kind) and dtype.name not in ("longdouble", "float128", "complex256"):
+            return kind
+    return "real floating" if dtype.kind == "f" else "complex floating" if dtype.kind == "c" else "other"
+
+
+def quiet() -> Any:
+    """Infinities and NaN are answers here, and the definitions take their branches before and after."""
+    return np.errstate(all="ignore")
+
+
+def run(task: Task) -> Any:
+    """The shared walk, in silence."""
+    with quiet():
+        return walk(task)
+
+
+BACKEND = Backend(
+    name="numpy",
+    xp=xp,
+    coerce=coerce,
+    asarray=asarray,
+    run=run,
+    default_float=lambda: np.dtype(np.float64),
+    device=lambda x: "cpu",
+    kind=kind,
+    shares=np.may_share_memory,
+    threads=True,
+    quiet=quiet,
+)

@@ -1,0 +1,406 @@
+"""The array and the native engine: a metric's definition evaluated on one tile, and the walk over the tiles.
+
+*array* evaluates the definition by one broadcast and one reduction. *native* takes the joined terms of a bilinear metric
+from a matrix product of the library, and computes again, by differences, the entries that cancellation spoilt.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import dataclass, replace
+from typing import Any
+
+from . import plan as plans
+from .backend import Backend
+from .metrics import Metric, Pieces
+from .plan import Plan, Tile
+
+Array = Any
+
+SPOILT = 1 / 16
+"""A squared distance below this part of |x|^2 + |y|^2 has lost digits to cancellation: it is computed again."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a tile of one call is computed: the metric with its parameters, and the dtypes."""
+
+    metric: Metric
+    params: dict[str, Any]
+    compute: Any
+    answer: Any
+    matrix: bool
+    """Every row of x with every row of y; otherwise row by row."""
+    omit: bool = False
+    weighted: bool = False
+    quadratic: bool = False
+    """``aux`` ends in the matrix of a quadratic form ..."""
+    factored: bool = False
+    """... or in a factor of it: |(x - y) A|^2."""
+    fast: bool = False
+    """``precision="fast"``: what cancellation spoils stays so."""
+    pair_room: int = 1 << 16
+    """How many single pairs may be computed again at a time."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One call, ready to run: a plan, what it runs on, and the function of one tile.
+
+    ``block(x, y, *aux)`` is pure, differentiable and traceable. ``forward`` gives the same values and may look at them, so
+    it is for eager arrays without a gradient. Both take the inputs cut by :func:`pairx.plan.side`.
+    """
+
+    plan: Plan
+    backend: Backend
+    x: Array
+    y: Array | None
+    """None: x again, and both gradients belong to x."""
+    aux: tuple[Array, ...]
+    block: Callable[..., Array]
+    forward: Callable[..., Array]
+    dtype: Any
+    out: Array | None = None
+    pairs: tuple[Array, Array] | None = None
+    rule: Rule | None = None
+    key: Any = None
+    """Hashable: tasks with equal keys have the same ``block``, so that a compiled one may be kept. None: unknown."""
+
+
+# --- one tile -----------------------------------------------------------------------------------------------------------
+
+
+def split(rule: Rule, aux: tuple[Array, ...]) -> tuple[Array | None, Array | None]:
+    """The weights and the matrix among the auxiliary arrays."""
+    return aux[0] if rule.weighted else None, aux[-1] if rule.quadratic else None
+
+
+def largest(xp: Any, a: Array) -> Array:
+    """The largest magnitude along the features, kept as an axis; 1 where it is 0 or not finite."""
+    m = xp.max(xp.abs(a), axis=-1, keepdims=True)
+    return xp.where((m > 0) & (m < math.inf), m, 1.0)
+
+
+def rows(backend: Backend, rule: Rule, pieces: Pieces, x: Array, w: Array | None) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+    """Cast and prepare the rows of one side."""
+    xp = backend.xp
+    x = xp.astype(x, rule.compute, copy=False)
+    if rule.metric.scale == "row" and x.shape[-1] != 0:
+        # Only rows whose squares would overflow or underflow: a division rounds, and shifted data has no digit to spare.
+        info = xp.finfo(rule.compute)
+        top, low = math.sqrt(float(info.max)) / 1e6, math.sqrt(float(info.smallest_normal) / float(info.eps))
+        m = backend.detach(largest(xp, x))
+        x = x / xp.where((m > top) | (m < low), m, 1.0)
+    return ((x,), ()) if pieces.prepare is None else pieces.prepare(x, w)
+
+
+def joined(backend: Backend, rule: Rule, pieces: Pieces, xs: Any, ys: Any, aux: tuple[Array, ...], robust: bool) -> Array:
+    """The distance from prepared rows whose shapes broadcast; the features are the last axis.
+
+    ``robust`` divides by the largest difference (or value) of each pair first, so that nothing overflows or underflows.
+    """
+    xp, row = backend.xp, rule.metric
+    w, matrix = split(rule, aux)
+    (px, sx), (py, sy) = xs, ys
+    scale = None
+    size = px[0].shape[-1]
+    if matrix is not None:
+        d = px[0] - py[0]
+        if robust and size != 0:
+            scale = backend.detach(largest(xp, d))
+            d = d / scale
+        mixed = xp.matmul(d, matrix)
+        terms = pieces.terms(mixed if rule.factored else d, mixed)
+    else:
+        if robust and size != 0 and row.scale == "difference":
+            d = px[0] - py[0]
+            scale = backend.detach(largest(xp, d))
+            px, py = (d / scale,), (xp.zeros_like(scale),)
+        elif robust and size != 0 and row.scale == "pair":
+            # Only values near the largest number overflow here, and the distance does not depend on the scale.
+            edge = float(xp.finfo(rule.compute).max) / (8 * max(size, 1)) if isinstance(size, int) else 1e30
+            top = backend.detach(xp.maximum(largest(xp, px[0]), largest(xp, py[0])))
+            factor = xp.where(top > edge, 1 / (8 * size) if isinstance(size, int) else 1e-8, 1.0)
+            px, py = (px[0] * factor,), (py[0] * factor,)
+        terms = pieces.terms(*px, *py)
+    n: Any = size if w is None else xp.sum(w)
+    if n is not None and not isinstance(n, int) and w is None:
+        n = xp.astype(n, rule.compute)
+    present = None
+    if rule.omit and size != 0:
+        here = ~(xp.isnan(px[0]) | xp.isnan(py[0]))
+        terms = tuple(xp.where(here, t, 0.0) for t in terms)
+        counted = xp.astype(here, rule.compute)
+        present = xp.sum(counted if w is None else counted * w, axis=-1)
+    if row.reduce == "max":
+        reduced = tuple(_maximum(xp, t if w is None else xp.where(w > 0, t, 0.0)) for t in terms)
+    else:
+        reduced = tuple(_sum(backend, t, w) for t in terms)
+    if present is not None:
+        gap = n / xp.where(present > 0, present, 1.0) if row.reduce == "sum" else 1.0
+        reduced = tuple(xp.where(present > 0, r * gap, math.nan) for r in reduced)
+    if not isinstance(n, int):
+        result = pieces.finish(reduced, _last(sx), _last(sy), n)
+    else:
+        result = pieces.finish(reduced, _last(sx), _last(sy), xp.full_like(reduced[0], float(n)))
+    return result if scale is None else result * xp.squeeze(scale, axis=-1)
+
+
+def _sum(backend: Backend, t: Array, w: Array | None) -> Array:
+    xp = backend.xp
+    return xp.sum(t, axis=-1) if w is None else xp.matmul(t, w)
+
+
+def _maximum(xp: Any, t: Array) -> Array:
+    return xp.sum(t, axis=-1) if t.shape[-1] == 0 else xp.max(t, axis=-1)
+
+
+def _last(stats: tuple[Array, ...]) -> tuple[Array, ...]:
+    return tuple(s[..., 0] for s in stats)
+
+
+def spread(xp: Any, prepared: Any, axis: int) -> Any:
+    """Insert the axis along which the rows of the other side lie."""
+    panels, stats = prepared
+    return tuple(xp.expand_dims(p, axis=axis) for p in panels), tuple(xp.expand_dims(s, axis=axis) for s in stats)
+
+
+def make_block(backend: Backend, rule: Rule, engine: str = "array", robust: bool = True, tidy: bool = True) -> Callable[..., Array]:
+    """``block(x, y, *aux)``: the definition on one tile, pure and differentiable."""
+    xp = backend.xp
+    pieces = rule.metric.define(xp, **rule.params)
+    product = rule.matrix and engine == "native" and (rule.metric.product == "dot" or rule.fast)
+
+    def block(x: Array, y: Array, *aux: Array) -> Array:
+        w, _ = split(rule, aux)
+        if product and rule.metric.product == "dot":
+            result = _dot(backend, rule, pieces, x, y, aux)
+        elif product:
+            result = _squares(backend, rule, pieces, x, y, aux)[0]
+        else:
+            xs, ys = rows(backend, rule, pieces, x, w), rows(backend, rule, pieces, y, w)
+            if rule.matrix:
+                xs, ys = spread(xp, xs, -2), spread(xp, ys, -3)
+            result = joined(backend, rule, pieces, xs, ys, aux, robust and rule.metric.scale in ("difference", "pair"))
+        return xp.astype(result, rule.answer, copy=False) if tidy else result
+
+    return block
+
+
+def _dot(backend: Backend, rule: Rule, pieces: Pieces, x: Array, y: Array, aux: tuple[Array, ...]) -> Array:
+    """Metrics of a plain product: nothing cancels, so one matrix product serves values and gradients alike."""
+    xp = backend.xp
+    w, _ = split(rule, aux)
+    (px, sx), (py, sy) = rows(backend, rule, pieces, x, w), rows(backend, rule, pieces, y, w)
+    a = px[0] if w is None else px[0] * w
+    if rule.metric.domain == "complex" and xp.isdtype(rule.compute, "complex floating"):
+        a = xp.conj(a)
+    product = xp.matmul(a, xp.matrix_transpose(py[0]))
+    size = a.shape[-1]
+    n = xp.sum(w) if w is not None else (float(size) if isinstance(size, int) else xp.astype(size, rule.compute))
+    left = tuple(xp.expand_dims(s[..., 0], axis=-1) for s in sx)
+    right = tuple(xp.expand_dims(s[..., 0], axis=-2) for s in sy)
+    return pieces.finish((product,), left, right, n)
+
+
+def make_forward(backend: Backend, rule: Rule, engine: str) -> Callable[..., Array]:
+    """``forward(x, y, *aux)`` for eager arrays: the fast form, and again robustly what came out spoilt, inf or subnormal."""
+    xp, metric = backend.xp, rule.metric
+    native = engine == "native" and rule.matrix
+    if native and (metric.product == "dot" or rule.fast):
+        return make_block(backend, rule, engine)
+    pieces = metric.define(xp, **rule.params)
+    plain = make_block(backend, rule, robust=False, tidy=False)
+    info = xp.finfo(rule.compute)
+    low = 0.0
+    if metric.scale == "difference":
+        # Below this the sum under the root has lost digits to subnormal numbers.
+        low = (float(info.smallest_normal) / float(info.eps)) ** min(1.0, 1 / rule.params.get("p", 2.0))
+
+    def forward(x: Array, y: Array, *aux: Array) -> Array:
+        spoilt = None
+        if native:
+            result, spoilt = _squares(backend, rule, pieces, x, y, aux)
+        else:
+            result = plain(x, y, *aux)
+        if metric.scale in ("difference", "pair") and x.shape[-1] != 0:
+            odd = ~((result >= low) & (result < math.inf))
+            spoilt = odd if spoilt is None else spoilt | odd
+        if spoilt is not None and bool(xp.any(spoilt)):
+            result = _again(backend, rule, x, y, aux, result, spoilt)
+        return xp.astype(result, rule.answer, copy=False)
+
+    return forward
+
+
+def _again(backend: Backend, rule: Rule, x: Array, y: Array, aux: tuple[Array, ...], block: Array, bad: Array) -> Array:
+    """Compute the marked entries of a block again, pair by pair, a bounded number at a time."""
+    xp = backend.xp
+    single = make_block(backend, replace(rule, matrix=False), robust=True, tidy=False)
+    shape = block.shape
+    (flat,) = xp.nonzero(xp.reshape(bad, (-1,)))
+    d = x.shape[-1]
+    x_lead, y_lead = x.shape[:-1], y.shape[:-1]
+    if rule.matrix:
+        x_lead, y_lead = (*x_lead, 1), (*y_lead[:-1], 1, y_lead[-1])
+    xf, yf = xp.reshape(x, (-1, d)), xp.reshape(y, (-1, d))
+    for start in range(0, flat.shape[0], rule.pair_room):
+        index = flat[start : min(start + rule.pair_room, flat.shape[0])]
+        left, right = xp.take(xf, _source(xp, index, shape, x_lead), axis=0), xp.take(yf, _source(xp, index, shape, y_lead), axis=0)
+        block = backend.put(block, index, single(left, right, *aux))
+    return block
+
+
+def _source(xp: Any, index: Array, shape: tuple[int, ...], lead: tuple[int, ...]) -> Array:
+    """Flat positions in an input whose leading axes ``lead`` broadcast to ``shape``, from flat positions in ``shape``."""
+    lead = (1,) * (len(shape) - len(lead)) + tuple(lead)
+    found = xp.zeros_like(index)
+    stride = 1
+    for size, own in zip(reversed(shape), reversed(lead), strict=True):
+        if own != 1:
+            found = found + (index % size) * stride
+            stride *= own
+        index = index // size
+    return found
+
+
+def _squares(
+    backend: Backend, rule: Rule, pieces: Pieces, x: Array, y: Array, aux: tuple[Array, ...]
+) -> tuple[Array, Array | None]:
+    """Distances that come of squared differences by a matrix product, and a mask of those that cancellation spoilt."""
+    xp, metric = backend.xp, rule.metric
+    w, matrix = split(rule, aux)
+    (px, sx), (py, sy) = rows(backend, rule, pieces, x, w), rows(backend, rule, pieces, y, w)
+    a, b = px[0], py[0]
+    if metric.product != "both":
+        # Any point near the data will do, and a mean of infinities will not.
+        centre = xp.mean(b, axis=tuple(range(b.ndim - 1)))
+        centre = backend.detach(xp.where(xp.isfinite(centre), centre, 0.0))
+        a, b = a - centre, b - centre
+    left, right = (a, b) if w is None else (a * w, b * w)
+    if matrix is not None:
+        left, right = xp.matmul(a, matrix), xp.matmul(b, matrix)
+        if rule.factored:
+            a, b = left, right
+        else:
+            left = 0.5 * (left + xp.matmul(a, xp.matrix_transpose(matrix)))
+    aa = xp.expand_dims(xp.sum(a * left, axis=-1), axis=-1)
+    bb = xp.expand_dims(xp.sum(b * right, axis=-1), axis=-2)
+    s = xp.matmul(left, xp.matrix_transpose(b))
+    s *= -2.0
+    few = SPOILT * aa + SPOILT * bb
+    if metric.product == "both":
+        reduced: tuple[Array, ...] = ((aa + s) + bb, (aa - s) + bb)
+        spoilt = ~((reduced[0] >= few) & (reduced[1] >= few))
+    else:
+        s += aa
+        s += bb
+        reduced = (s,)
+        spoilt = ~((s >= few) & (s < math.inf))
+    if rule.fast:
+        reduced = tuple(xp.where(r < 0, 0.0, r) for r in reduced)
+    else:  # finish must not meet a negative square; these entries are replaced
+        reduced = tuple(xp.where(spoilt, 1.0, r) for r in reduced)
+    left_stats = tuple(xp.expand_dims(t[..., 0], axis=-1) for t in sx)
+    right_stats = tuple(xp.expand_dims(t[..., 0], axis=-2) for t in sy)
+    return pieces.finish(reduced, left_stats, right_stats, None), spoilt
+
+
+def pair_at(xp: Any, k: Array, n: int, device: Any) -> tuple[Array, Array]:
+    """Rows (i, j) of the condensed positions k, for n rows; in whole numbers, since a float32 root would be wrong beyond 4000."""
+    first = xp.arange(n, dtype=k.dtype, device=device)
+    first = first * n - first * (first + 1) // 2
+    i = xp.astype(xp.searchsorted(first, k, side="right"), k.dtype) - 1
+    return i, k - xp.take(first, i) + i + 1
+
+
+# --- the walk -----------------------------------------------------------------------------------------------------------
+
+
+def cut(task: Task, tile: Tile) -> tuple[Array, Array]:
+    """The two inputs of one tile."""
+    plan, xp = task.plan, task.backend.xp
+    y = task.x if task.y is None else task.y
+    x_part, y_part = plans.side(plan, tile, task.x.shape, "x"), plans.side(plan, tile, y.shape, "y")
+    x_tile = task.x[(*x_part, ...)] if x_part else task.x
+    y_tile = y[(*y_part, ...)] if y_part else y
+    if task.pairs is not None:
+        i, j = (p[slice(*tile.spans[-1])] for p in task.pairs)
+        axis = -plan.core - 1
+        x_tile, y_tile = xp.take(x_tile, i, axis=axis), xp.take(y_tile, j, axis=axis)
+    return x_tile, y_tile
+
+
+def settle(task: Task, tile: Tile, block: Array) -> Array:
+    """Make a block on the diagonal its own mirror image, and exactly 0 on it where the metric is."""
+    if tile.kind != "diagonal":
+        return block
+    xp = task.backend.xp
+    n = block.shape[-1]
+    i = xp.arange(n, device=task.backend.device(block))
+    row, column = xp.expand_dims(i, axis=-1), xp.expand_dims(i, axis=0)
+    flipped = xp.matrix_transpose(block)
+    if task.plan.metric == "inner_product" and xp.isdtype(block.dtype, "complex floating"):
+        flipped = xp.conj(flipped)
+    block = xp.where(row <= column, block, flipped)
+    if task.plan.zero_self:
+        block = xp.where((row == column) & ~xp.isnan(block), xp.zeros_like(block), block)
+    return block
+
+
+def mirror(task: Task, block: Array) -> Array:
+    """The block of the other triangle."""
+    xp = task.backend.xp
+    flipped = xp.matrix_transpose(block)
+    return xp.conj(flipped) if xp.isdtype(block.dtype, "complex floating") else flipped
+
+
+def store(task: Task, tile: Tile, block: Array, out: Array) -> None:
+    """Write one block where it belongs, in place."""
+    plan = task.plan
+    if plan.layout == "condensed":
+        place, pieces = plans.condensed(plan, tile)
+        at = place[-1].start
+        for row, column, length in pieces:
+            out[(*place[:-1], slice(at, at + length))] = block[..., row, column : column + length]
+            at += length
+    elif plan.layout == "matrix":
+        block = settle(task, tile, block)
+        out[plans.whole(tile)] = block
+        if tile.kind == "mirror":
+            out[plans.mirrored(tile)] = mirror(task, block)
+    else:
+        out[plans.whole(tile)] = block
+
+
+def run(task: Task, out: Array | None = None) -> Array:
+    """The walk of a library with eager arrays that can be written: allocate once, fill tile by tile.
+
+    With several threads the tiles are the same, so the bits are too. Ctrl-C is seen between tiles.
+    """
+    plan, backend = task.plan, task.backend
+    if out is None:
+        out = task.out
+    if out is None:
+        out = backend.xp.empty(plan.shape, dtype=task.dtype, device=backend.device(task.x))
+
+    def work(tile: Tile) -> None:
+        x, y = cut(task, tile)
+        store(task, tile, task.forward(x, y, *task.aux), out)
+
+    if not plan.axes:  # two vectors: one number
+        out[()] = task.forward(task.x, task.y, *task.aux)
+    elif plan.threads == 1:
+        for tile in plans.tiles(plan):
+            work(tile)
+    else:
+        pool = ThreadPoolExecutor(plan.threads, thread_name_prefix="pairx")
+        try:
+            for done in [pool.submit(copy_context().run, work, tile) for tile in plans.tiles(plan)]:
+                done.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+    return out
