@@ -102,6 +102,10 @@ class Backend:
         Whether tiles may run on several threads.
     quiet
         A context in which infinities and NaN raise no warnings: they are answers here.
+    repairs
+        Whether ``run`` may call ``forward``, which looks at eager values and computes again what cancellation spoilt.
+    lazy
+        Whether ``run`` answers before it computes: the result need not fit into memory then.
     """
 
     name: str
@@ -126,6 +130,8 @@ class Backend:
     writable: bool = True
     threads: bool = False
     quiet: Callable[[], Any] = nullcontext
+    repairs: bool = True
+    lazy: bool = False
 
 
 def trace_constant(function: Any) -> Any:

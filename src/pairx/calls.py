@@ -15,7 +15,7 @@ from .backend import Backend, trace_constant
 from .engine import Rule, Task, make_block, make_forward
 from .memory import free_ram
 from .metrics import Metric, resolve
-from .plan import Cost, Layout, Plan
+from .plan import Cost, Layout
 
 Array = Any
 
@@ -227,7 +227,7 @@ def assemble(
         max_bytes=max_bytes,
         tile_bytes=backend.tile_bytes,
         free=lambda: backend.free_bytes(backend.device(x)) or free_ram(),
-        allocates=allocates and out is None,
+        allocates=allocates and out is None and not backend.lazy,
         threads=plans.thread_count() if backend.threads and chosen == "array" else 1,
         op=op,
         metric=row.name,
@@ -254,6 +254,7 @@ def assemble(
 def choose(backend: Backend, rule: Rule, engine: str | None, traced: bool, x: Array) -> tuple[str, str]:
     """The engine of a call, and why."""
     product = rule.metric.product
+    traced = traced or not backend.repairs
     if engine == "native" and (product is None or not rule.matrix or rule.omit):
         why = "has no matrix product" if product is None else "row by row has none" if not rule.matrix else "with gaps has none"
         raise ValueError(f"engine='native': metric {rule.metric.name!r} {why}; leave engine away, or take engine='array'.")
@@ -261,10 +262,8 @@ def choose(backend: Backend, rule: Rule, engine: str | None, traced: bool, x: Ar
         return engine, "as asked"
     if product is None or rule.omit or not rule.matrix:
         return "array", "the metric is a sum over features" if rule.metric.reduce == "sum" else "the metric is a maximum over features"
-    if product == "quadratic" and rule.omit:
-        return "array", "gaps"
-    if (why := backend.lowered(x)) is not None:
-        return "array", why
+    if (digits := backend.lowered(x)) is not None:
+        return "array", digits
     if product == "dot":
         return "native", "a plain matrix product, nothing cancels"
     if rule.fast:

@@ -126,7 +126,7 @@ def domain(backend: Backend, row: Metric, nan_ok: bool = False, **arrays: Array)
         if array is None or backend.traced(array) or row.domain not in ("boolean", "ball"):
             continue
         if row.domain == "boolean" and backend.kind(backend, array.dtype) != "bool" and not _all(xp, array, lambda v: (v == 0) | (v == 1)):
-            raise ValueError(f"{name}: metric {row.name!r} compares booleans; expected bool, or numbers that are 0 or 1. Try {name} != 0.")
+            raise ValueError(f"{name}: metric {row.name!r} compares booleans; expected bool, or 0 and 1. Perhaps {name} != 0?")
         if row.domain == "ball" and not _all(xp, array, lambda v: ~(xp.sum(v * v, axis=-1) >= 1), rows=True):
             raise ValueError(f"{name}: metric {row.name!r} needs rows inside the open unit ball (2-norm below 1).")
 

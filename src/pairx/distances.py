@@ -12,7 +12,8 @@ from . import plan as plans
 from .backend import find
 from .calls import Call
 from .engine import Task, pair_at
-from .metrics import KERNELS, lookup
+from .metrics import lookup
+from .plan import Layout
 
 Array = Any
 Metric = str | Callable[[Array, Array], Any]
@@ -306,7 +307,7 @@ def squareform(x: Array, force: str = "no", checks: bool = True) -> Array:
         return xp.where(low == high, xp.zeros_like(full), full)
 
 
-def _matrix(call: Call, x: Array, y: Array | None, metric: Metric, layout: str, kind: str = "distance") -> Task | Array:
+def _matrix(call: Call, x: Array, y: Array | None, metric: Metric, layout: Layout, kind: str = "distance") -> Task | Array:
     backend = find(x=x, y=y)
     x, y = backend.coerce(x, "x"), None if y is None else backend.coerce(y, "y")
     sx = backend.shape(x)

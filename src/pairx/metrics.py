@@ -626,7 +626,7 @@ for _rule, _formula, _facts in (
         domain="boolean",
         differentiable=False,
         buffers=1,
-        **_facts,  # type: ignore[arg-type]
+        **_facts,
     )(_boolean(_rule))
 metric(
     METRICS["rogerstanimoto"].formula,

@@ -34,7 +34,7 @@ class Options:
     precision: str | None = None
 
 
-_OPTIONS: ContextVar[Options] = ContextVar("pairx_options", default=Options())
+_OPTIONS: ContextVar[Options] = ContextVar("pairx_options", default=Options())  # noqa: B039
 ENGINES = ("array", "native")
 
 
@@ -143,10 +143,9 @@ class Cost(NamedTuple):
     def of(self, tile: tuple[int, ...], layout: Layout) -> int:
         """Bytes of a tile of that shape."""
         if layout in ("matrix", "condensed"):
-            *batch, m, n = tile
-            b = math.prod(batch)
-            return b * (m * n * self.pair + (m + n) * self.row) + self.fixed
-        return math.prod(tile) * (self.pair + 2 * self.row) + self.fixed
+            m, n = tile[-2], tile[-1]
+            return int(math.prod(tile[:-2])) * (m * n * self.pair + (m + n) * self.row) + self.fixed
+        return int(math.prod(tile)) * (self.pair + 2 * self.row) + self.fixed
 
 
 @dataclass(frozen=True)
@@ -320,14 +319,14 @@ def count(plan: Plan) -> int:
     """How many tiles."""
     if 0 in plan.axes or 0 in plan.shape:
         return 0
-    n = math.prod([-(-a // t) for a, t in zip(plan.axes, plan.tile, strict=True)])
+    n = int(math.prod([-(-a // t) for a, t in zip(plan.axes, plan.tile, strict=True)]))
     if plan.symmetric and plan.layout == "matrix":
-        k = -(-plan.axes[-1] // plan.tile[-1])
+        k = -(-int(plan.axes[-1]) // plan.tile[-1])
         return n // (k * k) * (k * (k + 1) // 2)
     if plan.layout == "condensed" and plan.tile[-1] < plan.axes[-1]:
-        return math.prod(-(-a // t) for a, t in zip(plan.axes[:-2], plan.tile, strict=False)) * sum(
-            -(-(plan.axes[-1] - 1 - i) // plan.tile[-1]) for i in range(plan.axes[-1] - 1)
-        )
+        width, size = plan.tile[-1], int(plan.axes[-1])
+        lead = int(math.prod([-(-a // t) for a, t in zip(plan.axes[:-2], plan.tile, strict=False)]))
+        return lead * sum(-(-(size - 1 - i) // width) for i in range(size - 1))
     return n
 
 
@@ -386,8 +385,5 @@ def condensed(plan: Plan, tile: Tile) -> tuple[tuple[slice, ...], list[tuple[int
     *lead, (i0, i1), (j0, j1) = tile.spans
     pieces = [(i - i0, max(i + 1, j0) - j0, j1 - max(i + 1, j0)) for i in range(i0, i1) if j1 > i + 1]
 
-    def offset(i: int) -> int:  # of the pair (i, i + 1)
-        return i * n - i * (i + 1) // 2
-
-    start = offset(i0) + max(0, j0 - i0 - 1)
+    start = i0 * n - i0 * (i0 + 1) // 2 + max(0, j0 - i0 - 1)  # of the pair (i0, i0 + 1), and the columns passed over
     return (*(slice(*s) for s in lead), slice(start, start + sum(p[2] for p in pieces))), pieces

@@ -99,7 +99,7 @@ def _cotangent(task: Task, tile: plans.Tile, block: Any, g: Any) -> Any:
     return found
 
 
-class _Walk(torch.autograd.Function):
+class _Walk(torch.autograd.Function):  # type: ignore[misc]
     """The tiles once for the values and once more for the gradients."""
 
     @staticmethod
@@ -127,7 +127,7 @@ def _pull(task: Task, x: Any, y: Any, aux: tuple[Any, ...], g: Any, needed: tupl
     ga = [torch.zeros_like(a) if need else None for a, need in zip(aux, needed[2:], strict=True)]
     other = x if y is None else y
 
-    def back(tile: plans.Tile, cotangent: Any = None) -> None:
+    def back(tile: plans.Tile) -> None:
         parts = (cut(task, tile)) if plan.axes else (x, other)
         leaves = [p.detach().requires_grad_(total is not None) for p, total in zip((*parts, *aux), (gx, gy, *ga), strict=True)]
         with torch.enable_grad():
@@ -141,7 +141,7 @@ def _pull(task: Task, x: Any, y: Any, aux: tuple[Any, ...], g: Any, needed: tupl
         for (k, _), grad in zip(wanted, pulled, strict=True):
             if grad is None:
                 continue
-            total = (gx, gy, *ga)[k]
+            total: Any = (gx, gy, *ga)[k]
             if k > 1 or not plan.axes:
                 total += grad
                 continue

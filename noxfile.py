@@ -1,0 +1,103 @@
+"""Sessions of pairx. ``nox`` alone runs the defaults: lint, types, and the tests of every CPU backend (about 35 minutes on two
+cores the first time, less when environments are reused). ``nox --list`` shows the rest.
+
+``nox --no-venv --no-install -s "tests(cupy)"`` runs in the current environment: the way on a prebuilt GPU image.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.10.9"
+nox.options.default_venv_backend = "virtualenv"  # pip installs: it alone finds wheels in a find-links folder
+nox.options.reuse_venv = "yes"
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+CONSTRAINTS = "tests/constraints/latest.txt"
+CPU = ("numpy", "torch", "tensorflow", "jax", "dask", "strict")
+EXTRAS = {"numpy": "cli", "strict": "cli,test", "cupy": "cuda12,cli", "tensorflow": "cli"}
+# The full wheel of Linux carries half a gigabyte of GPU code that a CPU test never runs.
+TENSORFLOW = "tensorflow-cpu" if sys.platform == "linux" and platform.machine() == "x86_64" else "tensorflow"
+SUITE = "PAIRX_ARRAY_API_TESTS"
+SUITE_COMMIT = "55fcc60179efa2680ddd6cd926ddf17b83530e2b"
+
+nox.options.sessions = ["lint", "types", *(f"tests({b})" for b in CPU), "equivalence"]
+
+
+def install(session: nox.Session, extras: str, *groups: str, also: Sequence[str] = (), constraints: str = CONSTRAINTS) -> None:
+    """pairx, editable, with extras and dependency groups, in one step so that pip settles all versions together."""
+    wanted = [r for g in groups for r in nox.project.dependency_groups(PROJECT, g)]
+    session.install("-c", constraints, *wanted, *also, "-e", f".[{extras}]" if extras else ".")
+
+
+@nox.session
+@nox.parametrize("backend", [nox.param(b, id=b, tags=[b]) for b in (*CPU, "cupy")])
+def tests(session: nox.Session, backend: str) -> None:
+    """The whole test suite on one backend, which must be there (2 to 6 minutes each)."""
+    install(session, EXTRAS.get(backend, f"{backend},cli"), "test", also=[TENSORFLOW] if backend == "tensorflow" else [])
+    session.run("pytest", "--backend", backend, *session.posargs)
+
+
+@nox.session
+def equivalence(session: nox.Session) -> None:
+    """All CPU backends in one environment and one process: they agree with each other and do not disturb each other (3 minutes)."""
+    install(session, "jit,torch,jax,dask,cli,test", "test", also=[TENSORFLOW])
+    session.run("pytest", "--backend", ",".join(CPU), "tests/test_conformance.py", "tests/test_equivalence.py", *session.posargs)
+
+
+@nox.session
+def strict(session: nox.Session) -> None:
+    """The core on array_api_strict alone, with a second device (2 minutes)."""
+    install(session, "test", "test")
+    session.run("pytest", "--backend", "strict", *session.posargs)
+
+
+@nox.session
+def lowest(session: nox.Session) -> None:
+    """The oldest versions that the metadata allows (4 minutes)."""
+    install(session, "dask,cli,test", "test", constraints="tests/constraints/lowest.txt")
+    session.run("pytest", "--backend", "numpy,dask,strict", *session.posargs)
+
+
+@nox.session
+def array_api_suite(session: nox.Session) -> None:
+    """The public array-api-tests over our TensorFlow namespace; PAIRX_ARRAY_API_TESTS names its checkout (10 minutes)."""
+    folder = os.environ.get(SUITE)
+    if not folder or not (Path(folder) / "array_api_tests").is_dir():
+        session.error(f"Set {SUITE} to a checkout of data-apis/array-api-tests at {SUITE_COMMIT}, with its submodule.")
+    install(session, "", also=[TENSORFLOW, "pytest", "pytest-json-report", "hypothesis", "ndindex>=1.8"])
+    here = Path(__file__).parent / "tests" / "array_api_suite"
+    session.chdir(folder)
+    session.run(
+        "pytest", "array_api_tests", "--max-examples", "50", "--disable-deadline", "--derandomize", "-q", "-p", "no:cacheprovider",
+        "--xfails-file", str(here / "xfails.txt"), "--skips-file", str(here / "skips.txt"), *session.posargs,
+        env={"ARRAY_API_TESTS_MODULE": "tf_wrapper", "ARRAY_API_TESTS_VERSION": "2024.12", "PYTHONPATH": str(here),
+             "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )  # fmt: skip
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """ruff: lint and format."""
+    session.install("-c", CONSTRAINTS, *nox.project.dependency_groups(PROJECT, "lint"))
+    session.run("ruff", "check", *session.posargs, ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """mypy in strict mode."""
+    install(session, "cli", "types")
+    session.run("mypy", *session.posargs)
+
+
+@nox.session
+def gpu(session: nox.Session) -> None:
+    """On a GPU machine, in the current environment: nox --no-venv --no-install -s gpu."""
+    session.run("python", "-m", "pytest", "--backend", "cupy", *session.posargs)
+    session.run("python", "-m", "pytest", "--backend", "torch,jax", "tests/gpu", *session.posargs)
