@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, TypeVar
 
 Array = Any
 
@@ -134,9 +134,12 @@ class Backend:
     lazy: bool = False
 
 
-def trace_constant(function: Any) -> Any:
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def trace_constant(function: _F) -> _F:
     """Tell torch.compile to call this once while it traces and keep the answer: settings and look-ups are no tensors."""
-    function._dynamo_marked_constant = True
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
     return function
 
 

@@ -76,11 +76,18 @@ class Call:
         if self.nan_policy == "raise":
             checks.no_nan(backend, x=x, y=y)
         w = None if self.w is None else checks.weights(backend, row, self.w, x, compute, d)
-        params, w, form, factored = parameters(self, backend, row, x, y, w, compute, d)
+        own = w
+        with backend.quiet():
+            params, w, form, factored = parameters(self, backend, row, x, y, w, compute, d)
         row, params = resolve(row, params)
-        aux = tuple(a for a in (w, form) if a is not None)
-        matrix = layout in ("matrix", "condensed")
-        rule = Rule(row, params, compute, answer, matrix, omit, w is not None, form is not None, factored, precision == "fast")
+        varied = omit and w is not own
+        if varied and own is None:
+            own = backend.xp.ones_like(w)
+        aux = tuple(a for a in (w, own if varied else None, form) if a is not None)
+        rule = Rule(
+            row, params, compute, answer, layout in ("matrix", "condensed"), omit, w is not None, form is not None, factored, varied,
+            precision == "fast",
+        )  # fmt: skip
         return assemble(
             backend, rule, layout, x, y, aux, axes, pairs=pairs, out=self.out, engine=engine, max_bytes=self.max_bytes, op=self.op
         )
@@ -94,8 +101,8 @@ def parameters(
     known = {k: v for k, v in row.defaults.items() if k != "zero"}
     for name in given:
         if name not in known:
-            takes = f"it takes {', '.join(sorted(known))}" if known else "it takes no parameters"
-            raise TypeError(f"{name}: metric {row.name!r} has no such parameter; {takes}{' and w' if row.weights else ''}.")
+            takes = ", ".join([*sorted(known), *(["w"] if row.weights else [])]) or "none"
+            raise TypeError(f"{name}: {row.kind if row.kind != 'distance' else 'metric'} {row.name!r} has no such parameter; it takes: {takes}.")
     params = {**known, **given}
     if "zero" in row.defaults and call.zero == "scipy":
         params["zero"] = math.nan
@@ -284,7 +291,7 @@ def costs(rule: Rule, engine: str, axes: tuple[Any, ...], d: Any, size: int, gra
     prepared = d * size * 5 + 64
     robust = 3 if row.scale in ("difference", "pair") else 0
     omitted = 4 if rule.omit else 0
-    weighted = 1 if rule.weighted and row.reduce == "max" else 0
+    weighted = 1 if rule.weighted else 0
     broadcast = d * (size * (row.buffers + omitted + weighted) + 2) + 8 * size
     if engine == "native" and rule.matrix:
         # The product, its mask, and (for squares) the flat positions of the entries to repair.

@@ -88,7 +88,9 @@ def dtypes(backend: Backend, row: Metric | None, out_dtype: Any, **arrays: Array
                 raise TypeError(
                     f"{floats[0][0]} has dtype {dtype_name(answer)} and {name} {dtype_name(dtype)}: they have no common dtype; convert one."
                 ) from error
-    compute = xp.float32 if dtype_name(answer) in HALF else answer
+    if hasattr(answer, "newbyteorder"):  # a result is in the machine's order, whatever the file was in
+        answer = answer.newbyteorder("=")
+    compute = xp.result_type(xp.float32) if dtype_name(answer) in HALF else answer
     if out_dtype is not None:
         answer = as_dtype(backend, out_dtype)
         complex_in = backend.kind(backend, compute) == "complex floating"
@@ -126,7 +128,7 @@ def domain(backend: Backend, row: Metric, nan_ok: bool = False, **arrays: Array)
         if array is None or backend.traced(array) or row.domain not in ("boolean", "ball"):
             continue
         if row.domain == "boolean" and backend.kind(backend, array.dtype) != "bool" and not _all(xp, array, lambda v: (v == 0) | (v == 1)):
-            raise ValueError(f"{name}: metric {row.name!r} compares booleans; expected bool, or 0 and 1. Perhaps {name} != 0?")
+            raise ValueError(f"{name}: metric {row.name!r} compares booleans; expected bool, or numbers that are 0 or 1.")
         if row.domain == "ball" and not _all(xp, array, lambda v: ~(xp.sum(v * v, axis=-1) >= 1), rows=True):
             raise ValueError(f"{name}: metric {row.name!r} needs rows inside the open unit ball (2-norm below 1).")
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, replace
+from threading import Lock
 from typing import Any
 
 from . import plan as plans
@@ -40,6 +41,8 @@ class Rule:
     """``aux`` ends in the matrix of a quadratic form ..."""
     factored: bool = False
     """... or in a factor of it: |(x - y) A|^2."""
+    varied: bool = False
+    """The weights hold 1 / V, too: what they would be without it comes second in ``aux``, for ``nan_policy="omit"``."""
     fast: bool = False
     """``precision="fast"``: what cancellation spoils stays so."""
     pair_room: int = 1 << 16
@@ -104,6 +107,7 @@ def joined(backend: Backend, rule: Rule, pieces: Pieces, xs: Any, ys: Any, aux: 
     """
     xp, row = backend.xp, rule.metric
     w, matrix = split(rule, aux)
+    own = aux[1] if rule.varied else w
     (px, sx), (py, sy) = xs, ys
     scale = None
     size = px[0].shape[-1]
@@ -126,15 +130,17 @@ def joined(backend: Backend, rule: Rule, pieces: Pieces, xs: Any, ys: Any, aux: 
             factor = xp.where(top > edge, 1 / (8 * size) if isinstance(size, int) else 1e-8, 1.0)
             px, py = (px[0] * factor,), (py[0] * factor,)
         terms = pieces.terms(*px, *py)
-    n: Any = size if w is None else xp.sum(w)
-    if n is not None and not isinstance(n, int) and w is None:
+    if robust and w is not None and row.reduce == "sum":  # what overflowed in a feature without weight does not count
+        terms = tuple(xp.where((w == 0) & (t == t), 0.0, t) for t in terms)
+    n: Any = size if own is None else xp.sum(own)
+    if own is None and not isinstance(n, int):
         n = xp.astype(n, rule.compute)
     present = None
     if rule.omit and size != 0:
         here = ~(xp.isnan(px[0]) | xp.isnan(py[0]))
         terms = tuple(xp.where(here, t, 0.0) for t in terms)
         counted = xp.astype(here, rule.compute)
-        present = xp.sum(counted if w is None else counted * w, axis=-1)
+        present = xp.sum(counted if own is None else counted * own, axis=-1)
     if row.reduce == "max":
         reduced = tuple(_maximum(xp, t if w is None else xp.where(w > 0, t, 0.0)) for t in terms)
     else:
@@ -184,7 +190,7 @@ def make_block(backend: Backend, rule: Rule, engine: str = "array", robust: bool
             xs, ys = rows(backend, rule, pieces, x, w), rows(backend, rule, pieces, y, w)
             if rule.matrix:
                 xs, ys = spread(xp, xs, -2), spread(xp, ys, -3)
-            result = joined(backend, rule, pieces, xs, ys, aux, robust and rule.metric.scale in ("difference", "pair"))
+            result = joined(backend, rule, pieces, xs, ys, aux, robust)
         return xp.astype(result, rule.answer, copy=False) if tidy else result
 
     return block
@@ -228,6 +234,9 @@ def make_forward(backend: Backend, rule: Rule, engine: str) -> Callable[..., Arr
             result = plain(x, y, *aux)
         if metric.scale in ("difference", "pair") and x.shape[-1] != 0:
             odd = ~((result >= low) & (result < math.inf))
+            spoilt = odd if spoilt is None else spoilt | odd
+        elif rule.weighted and x.shape[-1] != 0:  # an overflow in a feature without weight is 0 times inf
+            odd = xp.isnan(result)
             spoilt = odd if spoilt is None else spoilt | odd
         if spoilt is not None and bool(xp.any(spoilt)):
             result = _again(backend, rule, x, y, aux, result, spoilt)
@@ -342,10 +351,7 @@ def settle(task: Task, tile: Tile, block: Array) -> Array:
     n = block.shape[-1]
     i = xp.arange(n, device=task.backend.device(block))
     row, column = xp.expand_dims(i, axis=-1), xp.expand_dims(i, axis=0)
-    flipped = xp.matrix_transpose(block)
-    if task.plan.metric == "inner_product" and xp.isdtype(block.dtype, "complex floating"):
-        flipped = xp.conj(flipped)
-    block = xp.where(row <= column, block, flipped)
+    block = xp.where(row <= column, block, mirror(task, block))
     if task.plan.zero_self:
         block = xp.where((row == column) & ~xp.isnan(block), xp.zeros_like(block), block)
     return block
@@ -387,20 +393,32 @@ def run(task: Task, out: Array | None = None) -> Array:
     if out is None:
         out = backend.xp.empty(plan.shape, dtype=task.dtype, device=backend.device(task.x))
 
-    def work(tile: Tile) -> None:
-        x, y = cut(task, tile)
-        store(task, tile, task.forward(x, y, *task.aux), out)
-
     if not plan.axes:  # two vectors: one number
         out[()] = task.forward(task.x, task.y, *task.aux)
-    elif plan.threads == 1:
-        for tile in plans.tiles(plan):
-            work(tile)
-    else:
-        pool = ThreadPoolExecutor(plan.threads, thread_name_prefix="pairx")
-        try:
-            for done in [pool.submit(copy_context().run, work, tile) for tile in plans.tiles(plan)]:
-                done.result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        return out
+    todo, lock = plans.tiles(plan), Lock()
+
+    def work() -> None:
+        while True:
+            with lock:
+                tile = next(todo, None)
+            if tile is None:
+                return
+            x, y = cut(task, tile)
+            store(task, tile, task.forward(x, y, *task.aux), out)
+
+    if plan.threads == 1:
+        work()
+        return out
+    # Each thread draws its tiles; to submit thousands of them would give Ctrl-C a lock of the pool to break into.
+    pool = ThreadPoolExecutor(plan.threads, thread_name_prefix="pairx")
+    try:
+        for done in [pool.submit(copy_context().run, work) for _ in range(plan.threads)]:
+            done.result()
+    except BaseException:
+        with lock:
+            todo = iter(())  # the others stop after the tile they are at
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
     return out

@@ -331,27 +331,6 @@ def hamming(xp: Any, normalize: bool = True) -> Pieces:
     return Pieces(terms, finish)
 
 
-@metric(
-    r"\frac{\sum_k w_k [x_k \neq y_k]}{\sum_k w_k [x_k \neq 0 \lor y_k \neq 0]}",
-    "scipy.spatial.distance.jaccard",
-    aliases=("jacc", "ja", "j", "tanimoto"),
-    triangle=True,
-    omit=True,
-    differentiable=False,
-    buffers=5,
-)
-def jaccard(xp: Any) -> Pieces:
-    different = hamming(xp, False).terms
-
-    def terms(x: Array, y: Array) -> tuple[Array, ...]:
-        return different(x, y)[0], xp.where((x == 0) & (y == 0), 0.0, xp.ones_like(x + y))
-
-    def finish(reduced: tuple[Array, ...], x: Any, y: Any, n: Any) -> Array:
-        return divide(xp, reduced[0], reduced[1])
-
-    return Pieces(terms, finish)
-
-
 # --- products of rows ---------------------------------------------------------------------------------------------------
 
 
@@ -413,7 +392,7 @@ def correlation(xp: Any, zero: float = 0.0) -> Pieces:
 
 
 @metric(
-    r"\tfrac{2}{\pi} \operatorname{atan2}\left(|\hat x - \hat y|,\ |\hat x + \hat y|\right)",
+    r"\tfrac{2}{\pi} \operatorname{atan2}\left(|\hat x - \hat y|,\ |\hat x + \hat y|\right), \quad \hat x = x / |x|",
     "Kahan, How futile are mindless assessments of roundoff, section 12",
     product="both",
     scale="row",
@@ -519,7 +498,8 @@ def jensenshannon(xp: Any, base: float | None = None, zero: float = 0.0) -> Piec
     unit = 1.0 if base is None else 1.0 / math.log(base)
 
     def prepare(x: Array, w: Array | None) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-        return (sum_one(xp, x, zero),), ()
+        stats = (xp.where(total(xp, x, None) == 0, math.inf, total(xp, x * 0.0, None)),) if math.isnan(zero) else ()
+        return (sum_one(xp, x),), stats  # SciPy answers inf for a row of zeros
 
     def terms(x: Array, y: Array) -> tuple[Array, ...]:
         # With u = (x - y) / (x + y):  (1 + u) log1p(u) + (1 - u) log1p(-u) = log1p(-u^2) + u (log1p(u) - log1p(-u)).
@@ -532,7 +512,7 @@ def jensenshannon(xp: Any, base: float | None = None, zero: float = 0.0) -> Piec
         return (xp.where(inner, mixed, (0.5 * math.log(2)) * xp.maximum(x, y)),)
 
     def finish(reduced: tuple[Array, ...], x: Any, y: Any, n: Any) -> Array:
-        r = reduced[0]
+        r = reduced[0] + x[0] + y[0] if math.isnan(zero) else reduced[0]
         return root(xp, unit * xp.where(r < 0, 0.0, r))
 
     return Pieces(terms, finish, prepare)
@@ -545,21 +525,23 @@ def jensenshannon(xp: Any, base: float | None = None, zero: float = 0.0) -> Piec
     defaults={"normalize": False},
     domain="nonnegative",
     symmetric=False,
-    buffers=9,
+    buffers=11,
 )
 def kl_divergence(xp: Any, normalize: bool = False) -> Pieces:
     def prepare(x: Array, w: Array | None) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
         return (sum_one(xp, x) if normalize else x,), ()
 
     def terms(x: Array, y: Array) -> tuple[Array, ...]:
-        # log1p of the relative difference keeps the digits of rows that are almost equal; the plain log serves the rest.
-        empty, lost = x == 0, (y == 0) & (x != 0)
-        q = xp.where(y == 0, 1.0, y)
-        u = (x - q) / q
-        near = xp.abs(u) < 0.5
-        far = near | empty | (y == 0)
-        log = xp.where(near, xp.log1p(xp.where(near, u, 0.0)), xp.log(xp.where(far, 1.0, x)) - xp.log(xp.where(far, 1.0, q)))
-        return (xp.where(empty, y - y, xp.where(lost, math.inf, x * log)),)
+        # Close to 1 the ratio is known best by its difference from 1; where even the ratio overflows, by two logarithms.
+        plain = (x > 0) & (y > 0)
+        p, q = xp.where(plain, x, 1.0), xp.where(plain, y, 1.0)
+        ratio, u = p / q, (p - q) / q
+        near, far = xp.abs(u) < 0.5, (ratio < 1e-37) | (ratio > 1e37)
+        log = xp.where(far, xp.log(p) - xp.log(q), xp.log(xp.where(far, 1.0, ratio)))
+        log = xp.where(near, xp.log1p(xp.where(near, u, 0.0)), log)
+        # 0 log 0 is 0, and p > 0 against q = 0 is inf; what is negative or NaN has no logarithm.
+        special = xp.where((x == 0) & (y >= 0), 0.0, xp.where((x > 0) & (y == 0), math.inf, x + y + math.nan))
+        return (xp.where(plain, x * log, special),)
 
     return Pieces(terms, first, prepare)
 
@@ -582,6 +564,10 @@ def _boolean(rule: Callable[[Any, Array, Array, Array, Array, float], Array]) ->
         return Pieces(dot_terms, finish, prepare)
 
     return define
+
+
+def _jaccard(xp: Any, both: Array, differ: Array, cross: Array, neither: Array, zero: float) -> Array:
+    return divide(xp, differ, both + differ)
 
 
 def _dice(xp: Any, both: Array, differ: Array, cross: Array, neither: Array, zero: float) -> Array:
@@ -610,6 +596,7 @@ def _kulczynski1(xp: Any, both: Array, differ: Array, cross: Array, neither: Arr
 
 
 for _rule, _formula, _facts in (
+    (_jaccard, r"\frac{n_{10} + n_{01}}{n_{11} + n_{10} + n_{01}}", {"triangle": True, "aliases": ("jacc", "ja", "j", "tanimoto")}),
     (_dice, r"\frac{n_{10} + n_{01}}{2 n_{11} + n_{10} + n_{01}}", {"defaults": {"zero": 0.0}}),
     (_rogerstanimoto, r"\frac{2 (n_{10} + n_{01})}{n_{11} + n_{00} + 2 (n_{10} + n_{01})}", {"triangle": True}),
     (_russellrao, r"\frac{n - n_{11}}{n}", {"zero_self": False}),
@@ -709,7 +696,7 @@ def laplacian(xp: Any, gamma: float) -> Pieces:
 def additive_chi2(xp: Any) -> Pieces:
     def terms(x: Array, y: Array) -> tuple[Array, ...]:
         d = x - y
-        return (divide(xp, -d * d, x + y),)
+        return (-d * divide(xp, d, x + y),)  # the square by itself may overflow
 
     return Pieces(terms, first)
 

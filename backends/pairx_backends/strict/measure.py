@@ -1,0 +1,5 @@
+"""Peak memory of a call on array_api_strict arrays: the CPU's."""
+
+from pairx.measure import cpu_peak_bytes as peak_bytes
+
+__all__ = ["peak_bytes"]
