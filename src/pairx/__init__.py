@@ -58,6 +58,8 @@ def __getattr__(name: str) -> object:
         from importlib import import_module
 
         value = getattr(import_module(f".{_WHERE[name]}", __name__), name)
+        if hasattr(value, "__code__"):
+            value.autograph_info__ = None  # so AutoGraph calls it as it is, as TensorFlow's own do_not_convert says it
         globals()[name] = value
         return value
     raise AttributeError(f"module 'pairx' has no attribute {name!r}")

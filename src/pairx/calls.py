@@ -123,7 +123,7 @@ def parameters(
     if "V" in params:
         v = params.pop("V")
         v = spread_of(backend, x, y, compute, d, False) if v is None else backend.asarray(v, x, compute)
-        if backend.shape(v) != (d,) and isinstance(d, int):
+        if isinstance(d, int) and (len(backend.shape(v)) != 1 or any(isinstance(n, int) and n != d for n in backend.shape(v))):
             raise ValueError(f"V has shape {checks.shown(backend.shape(v))}: expected the variance of each feature, shape ({d},).")
         xp = backend.xp
         inverse = 1.0 / v if call.zero == "scipy" else xp.where(v == 0, 0.0, 1.0 / xp.where(v == 0, 1.0, v))
@@ -178,7 +178,7 @@ def quadratic(backend: Backend, x: Array, y: Array | None, inverse: Any, cov: An
             continue
         found = backend.asarray(value, x, compute)
         shape = backend.shape(found)
-        if len(shape) != 2 or (isinstance(d, int) and shape != (d, d)):
+        if len(shape) != 2 or (isinstance(d, int) and any(isinstance(n, int) and n != d for n in shape)):
             raise ValueError(f"{name} has shape {checks.shown(shape)}: expected ({d}, {d}).")
         if name == "VI":
             return found, False
@@ -265,6 +265,11 @@ def choose(backend: Backend, rule: Rule, engine: str | None, traced: bool, x: Ar
     if engine == "native" and (product is None or not rule.matrix or rule.omit):
         why = "has no matrix product" if product is None else "row by row has none" if not rule.matrix else "with gaps has none"
         raise ValueError(f"engine='native': metric {rule.metric.name!r} {why}; leave engine away, or take engine='array'.")
+    if engine == "native" and traced and product != "dot" and not rule.fast:
+        raise ValueError(
+            "engine='native': entries that cancellation spoils cannot be looked for where calls are traced or compiled as a "
+            "whole; leave engine away, or take precision='fast'."
+        )
     if engine is not None:
         return engine, "as asked"
     if product is None or rule.omit or not rule.matrix:

@@ -132,7 +132,7 @@ def joined(backend: Backend, rule: Rule, pieces: Pieces, xs: Any, ys: Any, aux: 
         terms = pieces.terms(*px, *py)
     if robust and w is not None and row.reduce == "sum":  # what overflowed in a feature without weight does not count
         terms = tuple(xp.where((w == 0) & (t == t), 0.0, t) for t in terms)
-    n: Any = size if own is None else xp.sum(own)
+    n: Any = backend.shape(px[0])[-1] if own is None else xp.sum(own)
     if own is None and not isinstance(n, int):
         n = xp.astype(n, rule.compute)
     present = None
@@ -205,7 +205,7 @@ def _dot(backend: Backend, rule: Rule, pieces: Pieces, x: Array, y: Array, aux: 
     if rule.metric.domain == "complex" and xp.isdtype(rule.compute, "complex floating"):
         a = xp.conj(a)
     product = xp.matmul(a, xp.matrix_transpose(py[0]))
-    size = a.shape[-1]
+    size = backend.shape(a)[-1]
     n = xp.sum(w) if w is not None else (float(size) if isinstance(size, int) else xp.astype(size, rule.compute))
     left = tuple(xp.expand_dims(s[..., 0], axis=-1) for s in sx)
     right = tuple(xp.expand_dims(s[..., 0], axis=-2) for s in sy)
@@ -348,7 +348,7 @@ def settle(task: Task, tile: Tile, block: Array) -> Array:
     if tile.kind != "diagonal":
         return block
     xp = task.backend.xp
-    n = block.shape[-1]
+    n = task.backend.shape(block)[-1]
     i = xp.arange(n, device=task.backend.device(block))
     row, column = xp.expand_dims(i, axis=-1), xp.expand_dims(i, axis=0)
     block = xp.where(row <= column, block, mirror(task, block))

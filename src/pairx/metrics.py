@@ -382,7 +382,8 @@ def cosine(xp: Any, zero: float = 0.0) -> Pieces:
 )
 def correlation(xp: Any, zero: float = 0.0) -> Pieces:
     def prepare(x: Array, w: Array | None) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-        count = max(int(x.shape[-1] or 0), 1) if w is None else total(xp, xp.ones_like(w), w)
+        known = w is None and x.shape[-1] is not None
+        count = max(int(x.shape[-1]), 1) if known else total(xp, xp.ones_like(x if w is None else w), w)
         # A constant row must become exactly 0, and 1000 + noise must keep its digits: take off the first value, then the mean.
         x = x - x[..., :1]
         x = x - (total(xp, x, w) / count if w is None else divide(xp, total(xp, x, w), count))

@@ -55,6 +55,7 @@ BACKEND = Backend(
     run=run,
     default_float=lambda: cp.dtype(cp.float64),
     free_bytes=free_bytes,
+    itemsize=lambda dtype: int(cp.dtype(dtype).itemsize),
     tile_bytes=256 << 20,
     devices=lambda: [f"cuda:{i}" for i in range(cp.cuda.runtime.getDeviceCount())],
     lowered=lowered,

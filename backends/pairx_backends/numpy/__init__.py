@@ -62,6 +62,7 @@ BACKEND = Backend(
     default_float=lambda: np.dtype(np.float64),
     device=lambda x: "cpu",
     kind=kind,
+    itemsize=lambda dtype: int(np.dtype(dtype).itemsize),
     shares=np.may_share_memory,
     threads=True,
     quiet=quiet,
