@@ -50,6 +50,8 @@ class Adapter:
     default_float = "float64"
     engines: tuple[str, ...] = ("array", "native")
     autodiff = False
+    excess: dict[str, float] = {}  # noqa: RUF012
+    """Metric -> by how much the library's own functions exceed the tolerance of everybody else."""
 
     @property
     def compiles(self) -> bool:
@@ -211,6 +213,8 @@ class TensorFlow(Adapter):
 class JAX(Adapter):
     name = "jax"
     autodiff = True
+    # XLA's log1p of float64 is off by up to 39 eps (at -0.396); a distribution's term has three of them.
+    excess = {"jensenshannon": 4.0, "kl_divergence": 4.0, "poincare": 4.0}  # noqa: RUF012
 
     def __init__(self) -> None:
         import jax

@@ -25,6 +25,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "layouts: needs a library whose arrays differ in form")
     config.addinivalue_line("markers", "dtypes(*names): run in these dtypes only")
     config.addinivalue_line("markers", "brief(dtype): where each call is compiled anew, run in that dtype only")
+    config.addinivalue_line("markers", "brief_rows(*names): where each call is compiled anew, run for these rows only")
     asked = [adapters.ALIASES.get(n.strip(), n.strip()) for text in config.getoption("--backend") for n in text.split(",") if n.strip()]
     for name in asked:
         if name not in adapters.BACKENDS:
@@ -86,10 +87,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Drop the tests that are not for the backends of this run."""
-    foreign = [item for item in items if getattr(item, "callspec", None) and item.callspec.params.get("backend") == ""]
+    foreign = [item for item in items if not _wanted(item)]
     if foreign:
         config.hook.pytest_deselected(items=foreign)
         items[:] = [item for item in items if item not in set(foreign)]
+
+
+def _wanted(item: pytest.Item) -> bool:
+    params = item.callspec.params if hasattr(item, "callspec") else {}
+    rows = item.get_closest_marker("brief_rows")
+    if rows and params.get("backend") in adapters.COMPILES and params["row"].name not in rows.args:
+        return False
+    return params.get("backend") != ""
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,10 @@ from pairx.metrics import KERNELS, METRICS, SIMILARITIES, Metric
 ROWS: list[Metric] = [*METRICS.values(), *KERNELS.values(), *SIMILARITIES.values()]
 
 
+REPRESENTATIVE = tuple({(r.product, r.scale, r.reduce, r.kind): r.name for r in reversed(ROWS)}.values())
+"""A row of each way to compute: what only exercises the walk over tiles needs no more where compiling is dear."""
+
+
 def row_id(row: Metric) -> str:
     """The id of a row of the tables in the names of tests."""
     return row.name if row.kind == "distance" else f"{row.kind}-{row.name}"
@@ -152,6 +156,11 @@ def scale_of(row: Metric, x: np.ndarray, y: np.ndarray, want: np.ndarray, w: Any
             form = np.cov(np.concatenate(flat).T)
         return size * np.linalg.cond(form)
     return size
+
+
+def factor_of(backend: Any, row: Metric, factor: float = FACTOR) -> float:
+    """``FACTOR``, times what the library is known to need for that metric: each case stands in its adapter, with the reason."""
+    return factor * float(backend.excess.get(row.name, 1.0))
 
 
 def assert_close(

@@ -9,7 +9,7 @@ import pairx
 import pytest
 from adapters import Adapter
 from pairx.metrics import KERNELS, METRICS, Metric
-from samples import all_pairs, assert_close, parameters, row_id, samples, scale_of, wanted, weights
+from samples import all_pairs, assert_close, factor_of, parameters, row_id, samples, scale_of, wanted, weights
 
 M, N, D = 24, 20, 16  # wide enough that a matrix product is worth while, so its cancellation would show
 
@@ -114,7 +114,7 @@ def test_no_overflow_or_underflow(backend: Adapter, dtype: str, row: Metric, siz
                 got = backend.to_numpy(all_pairs(row, a, b, **native, **own))
                 if row.name in ("rbf", "laplacian", "chi2"):
                     scale = 1.0  # they are 0 or 1 here
-                assert_close(got, want, dtype, scale=scale, what=f"{row_id(row)} {list(given)} w={w is not None}")
+                assert_close(got, want, dtype, scale=scale, factor=factor_of(backend, row), what=f"{row_id(row)} {list(given)} w={w is not None}")
 
 
 @pytest.mark.parametrize("row", ROBUST, ids=row_id)
@@ -129,7 +129,7 @@ def test_rows_of_very_different_sizes(backend: Adapter, dtype: str, row: Metric)
         scale: Any = scale_of(row, x, y, want, None, given)
         if row.name in ("rbf", "laplacian", "chi2", "canberra"):
             scale = np.maximum(want, 1.0)
-        assert_close(got, want, dtype, scale=scale, what=f"{row_id(row)} {list(given)}")
+        assert_close(got, want, dtype, scale=scale, factor=factor_of(backend, row), what=f"{row_id(row)} {list(given)}")
 
 
 @pytest.mark.parametrize("name", ["cosine", "correlation", "angular"])

@@ -12,7 +12,7 @@ import pytest
 import reference as ref
 from adapters import Adapter
 from pairx.metrics import METRICS, Metric
-from samples import PARAMETERS, ROWS, all_pairs, assert_close, param_id, parameters, row_id, samples, scale_of, wanted, weights, width
+from samples import PARAMETERS, ROWS, all_pairs, assert_close, factor_of, param_id, parameters, row_id, samples, scale_of, wanted, weights, width
 
 M, N = 7, 5
 DISTANCES = list(METRICS.values())
@@ -36,7 +36,7 @@ def check(row: Metric, got: Any, x: np.ndarray, y: np.ndarray | None, dtype: str
     want = wanted(row, x, y, **keywords)
     params = {k: v for k, v in keywords.items() if k != "w"}
     scale = scale_of(row, x, x if y is None else y, want, keywords.get("w"), params)
-    assert_close(backend.to_numpy(got), want, dtype, scale=scale, what=f"{row_id(row)} {keywords}")
+    assert_close(backend.to_numpy(got), want, dtype, scale=scale, factor=factor_of(backend, row), what=f"{row_id(row)} {keywords}")
 
 
 def test_the_references_cover_the_tables_exactly():
@@ -151,7 +151,7 @@ def test_pdist(backend: Adapter, dtype: str, row: Metric):
     i = np.triu_indices(M, 1)
     assert backend.is_own(got)
     assert backend.dtype_of(got) == dtype
-    assert_close(backend.to_numpy(got), want[i], dtype, scale=scale_of(row, x, x, want, None, {})[i], what=row.name)
+    assert_close(backend.to_numpy(got), want[i], dtype, scale=scale_of(row, x, x, want, None, {})[i], factor=factor_of(backend, row), what=row.name)
 
 
 @each_distance
@@ -163,7 +163,7 @@ def test_pdist_batched_and_weighted(backend: Adapter, dtype: str, row: Metric):
     want = wanted(row, x, **given)
     scale = scale_of(row, x, x, want, given.get("w"), given)
     i, j = np.triu_indices(M, 1)
-    assert_close(backend.to_numpy(got), want[:, i, j], dtype, scale=scale[:, i, j], what=row.name)
+    assert_close(backend.to_numpy(got), want[:, i, j], dtype, scale=scale[:, i, j], factor=factor_of(backend, row), what=row.name)
 
 
 @pytest.mark.brief("float32")
@@ -175,7 +175,7 @@ def test_paired(backend: Adapter, dtype: str, row: Metric):
     want = wanted(row, x, y, **given)
     scale = scale_of(row, x, y, want, None, given)
     assert backend.dtype_of(got) == dtype
-    assert_close(backend.to_numpy(got), np.diagonal(want), dtype, scale=np.diagonal(scale), what=row.name)
+    assert_close(backend.to_numpy(got), np.diagonal(want), dtype, scale=np.diagonal(scale), factor=factor_of(backend, row), what=row.name)
 
 
 @each_distance
@@ -188,10 +188,10 @@ def test_paired_vectors_and_batches(backend: Adapter, dtype: str, row: Metric):
     scale = scale_of(row, x, y, want, given.get("w"), given)
     rows = np.arange(M)
     got = pairx.paired(backend.asarray(x, dtype), backend.asarray(y, dtype), row.name, **native)
-    assert_close(backend.to_numpy(got), want[..., rows, rows], dtype, scale=scale[..., rows, rows], what=row.name)
+    assert_close(backend.to_numpy(got), want[..., rows, rows], dtype, scale=scale[..., rows, rows], factor=factor_of(backend, row), what=row.name)
     one = pairx.paired(backend.asarray(x[1, 0, 2], dtype), backend.asarray(y[2, 2], dtype), row.name, **native)
     assert one.shape == ()
-    assert_close(backend.to_numpy(one), want[1, 2, 2, 2], dtype, scale=scale[1, 2, 2, 2], what=row.name)
+    assert_close(backend.to_numpy(one), want[1, 2, 2, 2], dtype, scale=scale[1, 2, 2, 2], factor=factor_of(backend, row), what=row.name)
 
 
 @pytest.mark.brief("float64")
@@ -208,7 +208,7 @@ def test_chosen_pairs(backend: Adapter, dtype: str, row: Metric):
         scale = scale_of(row, x, x if other is None else y, want, None, given)[i, j]
         b = None if other is None else backend.asarray(other, dtype)
         got = pairx.paired(backend.asarray(x, dtype), b, row.name, pairs=chosen, **native)
-        assert_close(backend.to_numpy(got), ref.reference_cdist(x, other, row.name, **given)[i, j], dtype, scale=scale, what=row.name)
+        assert_close(backend.to_numpy(got), ref.reference_cdist(x, other, row.name, **given)[i, j], dtype, scale=scale, factor=factor_of(backend, row), what=row.name)
 
 
 def test_squareform_both_ways(backend: Adapter, dtype: str):
@@ -261,7 +261,7 @@ def test_many_tiles(backend: Adapter, dtype: str, row: Metric):
     if row.kind == "distance":
         many = pairx.pdist(a, row.name, max_bytes=5 * least)
         want, i = wanted(row, x), np.triu_indices(M, 1)
-        assert_close(backend.to_numpy(many), want[i], dtype, scale=scale_of(row, x, x, want, None, {})[i], what=row.name)
+        assert_close(backend.to_numpy(many), want[i], dtype, scale=scale_of(row, x, x, want, None, {})[i], factor=factor_of(backend, row), what=row.name)
 
 
 @each_row

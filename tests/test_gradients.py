@@ -14,7 +14,7 @@ import reference as ref
 from adapters import Adapter
 from mpmath import mp, mpf
 from pairx.metrics import KERNELS, METRICS, Metric
-from samples import PARAMETERS, ROWS, all_pairs, assert_close, param_id, parameters, row_id, samples, width
+from samples import PARAMETERS, REPRESENTATIVE, ROWS, all_pairs, assert_close, param_id, parameters, row_id, samples, width
 
 pytestmark = pytest.mark.autodiff
 SMOOTH = [row for row in ROWS if row.differentiable]
@@ -89,7 +89,7 @@ def test_in_both_sides(backend: Adapter, case: tuple[Metric, int]):
     want = derivative(row, x, y, None, c, given)
     own = native(backend, given)
     agree(backend.grad(lambda a, b: backend.total(all_pairs(row, a, b, **own), c), x, y), want, what=row_id(row))
-    if row.product is not None and i == 0:  # the engines have derivatives of their own
+    if row.product is not None and i == 0 and not (backend.compiles and row.name not in REPRESENTATIVE):  # the engines have derivatives of their own
         for engine in backend.engines:
             got = backend.grad(lambda a, b, e=engine: backend.total(all_pairs(row, a, b, engine=e, **own), c), x, y)
             agree(got, want, what=f"{row_id(row)} {engine}")
@@ -142,6 +142,7 @@ def test_one_set_belongs_to_both_sides(backend: Adapter, row: Metric):
     agree(got, [gx + gy], what=row_id(row))
 
 
+@pytest.mark.brief_rows(*REPRESENTATIVE)
 @pytest.mark.parametrize("row", [r for r in SMOOTH if r.kind == "distance"], ids=row_id)
 def test_pdist_paired_and_chosen_pairs(backend: Adapter, row: Metric):
     d = width(row, D)
@@ -166,6 +167,7 @@ def test_pdist_paired_and_chosen_pairs(backend: Adapter, row: Metric):
     agree(got, want, what=f"pairs {row.name}")
 
 
+@pytest.mark.brief_rows(*REPRESENTATIVE)
 @pytest.mark.parametrize("row", SMOOTH, ids=row_id)
 def test_tiles_do_not_change_it(backend: Adapter, row: Metric):
     d = width(row)
@@ -224,13 +226,12 @@ def test_finite_everywhere(backend: Adapter, row: Metric):
     given = given_of(row)
     for dtype in ("float32",) if backend.compiles else ("float64", "float32"):
         own = native(backend, given, dtype)
-        engines = ("array", "native") if row.product else (None,)
-        for engine in engines:
+        for engine in backend.engines if row.product and not backend.compiles else (None,):
             for g in backend.grad(lambda a, b: backend.sum(all_pairs(row, a, b, engine=engine, **own)), x, y, dtype=dtype) or [None]:
                 assert np.isfinite(g).all(), f"{row_id(row)} {engine} {dtype}: {g}"
             (g,) = backend.grad(lambda a: backend.sum(all_pairs(row, a, engine=engine, **own)), x, dtype=dtype) or [None]
             assert np.isfinite(g).all(), f"{row_id(row)} {engine} {dtype}, one set: {g}"
-        if row.kind == "distance":
+        if row.kind == "distance" and not backend.compiles:
             (g,) = backend.grad(lambda a: backend.sum(pairx.pdist(a, row.name, **own)), x, dtype=dtype) or [None]
             assert np.isfinite(g).all(), f"pdist {row.name} {dtype}: {g}"
             for g in backend.grad(lambda a, b: backend.sum(pairx.paired(a, b, row.name, **own)), x, x.copy(), dtype=dtype) or [None]:
@@ -257,7 +258,9 @@ def slopes(backend: Adapter, x: Any, y: Any, metric: str, **keywords: Any) -> li
     return found
 
 
-ZERO_SLOPE = [r for r in SMOOTH if r.kind == "distance" and r.zero_self and r.name not in ("kl_divergence", "cosine", "correlation")]
+# Where rows are normalised first, XLA may round the two sides differently: equal rows are then an eps apart, and the slope is
+# that of a distance, not 0. Finite it is: see above.
+ZERO_SLOPE = [r for r in SMOOTH if r.kind == "distance" and r.zero_self and r.scale != "row" and r.name != "kl_divergence"]
 
 
 @pytest.mark.parametrize("row", ZERO_SLOPE, ids=row_id)

@@ -261,15 +261,12 @@ def assemble(
 def choose(backend: Backend, rule: Rule, engine: str | None, traced: bool, x: Array) -> tuple[str, str]:
     """The engine of a call, and why."""
     product = rule.metric.product
-    traced = traced or not backend.repairs
+    traced = (traced and not backend.lazy) or not backend.repairs  # lazy: each chunk's own backend looks at its values
     if engine == "native" and (product is None or not rule.matrix or rule.omit):
         why = "has no matrix product" if product is None else "row by row has none" if not rule.matrix else "with gaps has none"
         raise ValueError(f"engine='native': metric {rule.metric.name!r} {why}; leave engine away, or take engine='array'.")
     if engine == "native" and traced and product != "dot" and not rule.fast:
-        raise ValueError(
-            "engine='native': entries that cancellation spoils cannot be looked for where calls are traced or compiled as a "
-            "whole; leave engine away, or take precision='fast'."
-        )
+        return "array", "native was asked for, but cancellation cannot be looked for while tracing: differences"
     if engine is not None:
         return engine, "as asked"
     if product is None or rule.omit or not rule.matrix:
@@ -281,7 +278,7 @@ def choose(backend: Backend, rule: Rule, engine: str | None, traced: bool, x: Ar
     if rule.fast:
         return "native", "precision='fast': a matrix product, with its cancellation"
     if traced:
-        return "array", "traced: cancellation cannot be looked for, so differences"
+        return "array", "traced or compiled as a whole: cancellation cannot be looked for, so differences"
     d = backend.shape(x)[-1]
     if isinstance(d, int) and d < 8:
         return "array", f"{d} features: differences are as fast as a product"
