@@ -324,9 +324,7 @@ class CuPy(Adapter):
         return {"fortran": self.lib.asfortranarray, "strided": strided}
 
 
-_CLASSES: dict[str, type[Adapter]] = {
-    c.name: c for c in (NumPy, Torch, TensorFlow, JAX, Dask, Strict, CuPy)
-}
+_CLASSES: dict[str, type[Adapter]] = {c.name: c for c in (NumPy, Torch, TensorFlow, JAX, Dask, Strict, CuPy)}
 
 
 @cache

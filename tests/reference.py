@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from mpmath import mp, mpc, mpf
@@ -347,8 +347,10 @@ def reference_cdist(
         params = {k: [[number(t) for t in r] for r in v] if k == "VI" else v for k, v in params.items()}
         f = REFERENCE[kind, name]
         if nan_policy == "omit":
-            def f(u: Row, v: Row, *, w: Any = None, **kw: Any) -> Any:  # noqa: E306
+
+            def f(u: Row, v: Row, *, w: Any = None, **kw: Any) -> Any:
                 return omitting(kind, name, u, v, w, **kw)
+
         out = np.empty((len(x), len(y)), complex if np.iscomplexobj(x) or np.iscomplexobj(y) else float)
         for i, u in enumerate(x):
             for j, v in enumerate(y):

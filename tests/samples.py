@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import reference as ref
+
 from pairx.metrics import KERNELS, METRICS, SIMILARITIES, Metric
 
 ROWS: list[Metric] = [*METRICS.values(), *KERNELS.values(), *SIMILARITIES.values()]
@@ -136,6 +137,8 @@ def scale_of(row: Metric, x: np.ndarray, y: np.ndarray, want: np.ndarray, w: Any
         return dot
     if row.name in ("cosine", "correlation"):
         return np.ones_like(size)
+    if row.name == "angular":
+        return np.maximum(size, 1 / math.pi)  # between unit rows, which are rounded themselves
     if row.name == "polynomial":
         degree = params.get("degree", 3)
         return degree * (gamma * dot + abs(params.get("coef0", 1))) ** degree

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pairx
 import pytest
 from adapters import Adapter
-from pairx.metrics import KERNELS, METRICS, Metric
 from samples import all_pairs, assert_close, factor_of, parameters, row_id, samples, scale_of, wanted, weights
+
+import pairx
+from pairx.metrics import KERNELS, METRICS, Metric
 
 M, N, D = 24, 20, 16  # wide enough that a matrix product is worth while, so its cancellation would show
 
@@ -114,7 +115,9 @@ def test_no_overflow_or_underflow(backend: Adapter, dtype: str, row: Metric, siz
                 got = backend.to_numpy(all_pairs(row, a, b, **native, **own))
                 if row.name in ("rbf", "laplacian", "chi2"):
                     scale = 1.0  # they are 0 or 1 here
-                assert_close(got, want, dtype, scale=scale, factor=factor_of(backend, row), what=f"{row_id(row)} {list(given)} w={w is not None}")
+                assert_close(
+                    got, want, dtype, scale=scale, factor=factor_of(backend, row), what=f"{row_id(row)} {list(given)} w={w is not None}"
+                )
 
 
 @pytest.mark.parametrize("row", ROBUST, ids=row_id)

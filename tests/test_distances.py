@@ -7,12 +7,27 @@ import re
 from typing import Any
 
 import numpy as np
-import pairx
 import pytest
 import reference as ref
 from adapters import Adapter
+from samples import (
+    PARAMETERS,
+    ROWS,
+    all_pairs,
+    assert_close,
+    factor_of,
+    param_id,
+    parameters,
+    row_id,
+    samples,
+    scale_of,
+    wanted,
+    weights,
+    width,
+)
+
+import pairx
 from pairx.metrics import METRICS, Metric
-from samples import PARAMETERS, ROWS, all_pairs, assert_close, factor_of, param_id, parameters, row_id, samples, scale_of, wanted, weights, width
 
 M, N = 7, 5
 DISTANCES = list(METRICS.values())
@@ -20,7 +35,9 @@ each_row = pytest.mark.parametrize("row", ROWS, ids=row_id)
 each_distance = pytest.mark.parametrize("row", DISTANCES, ids=row_id)
 
 
-def data(row: Metric, dtype: str, m: tuple[int, ...] = (M,), n: tuple[int, ...] = (N,), zeros: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
+def data(
+    row: Metric, dtype: str, m: tuple[int, ...] = (M,), n: tuple[int, ...] = (N,), zeros: float = 0.1
+) -> tuple[np.ndarray, np.ndarray]:
     d = width(row)
     return samples(row.domain, (*m, d), dtype, 1, zeros), samples(row.domain, (*n, d), dtype, 2, zeros)
 
@@ -151,7 +168,8 @@ def test_pdist(backend: Adapter, dtype: str, row: Metric):
     i = np.triu_indices(M, 1)
     assert backend.is_own(got)
     assert backend.dtype_of(got) == dtype
-    assert_close(backend.to_numpy(got), want[i], dtype, scale=scale_of(row, x, x, want, None, {})[i], factor=factor_of(backend, row), what=row.name)
+    scale = scale_of(row, x, x, want, None, {})[i]
+    assert_close(backend.to_numpy(got), want[i], dtype, scale=scale, factor=factor_of(backend, row), what=row.name)
 
 
 @each_distance
@@ -188,7 +206,9 @@ def test_paired_vectors_and_batches(backend: Adapter, dtype: str, row: Metric):
     scale = scale_of(row, x, y, want, given.get("w"), given)
     rows = np.arange(M)
     got = pairx.paired(backend.asarray(x, dtype), backend.asarray(y, dtype), row.name, **native)
-    assert_close(backend.to_numpy(got), want[..., rows, rows], dtype, scale=scale[..., rows, rows], factor=factor_of(backend, row), what=row.name)
+    assert_close(
+        backend.to_numpy(got), want[..., rows, rows], dtype, scale=scale[..., rows, rows], factor=factor_of(backend, row), what=row.name
+    )
     one = pairx.paired(backend.asarray(x[1, 0, 2], dtype), backend.asarray(y[2, 2], dtype), row.name, **native)
     assert one.shape == ()
     assert_close(backend.to_numpy(one), want[1, 2, 2, 2], dtype, scale=scale[1, 2, 2, 2], factor=factor_of(backend, row), what=row.name)
@@ -208,7 +228,8 @@ def test_chosen_pairs(backend: Adapter, dtype: str, row: Metric):
         scale = scale_of(row, x, x if other is None else y, want, None, given)[i, j]
         b = None if other is None else backend.asarray(other, dtype)
         got = pairx.paired(backend.asarray(x, dtype), b, row.name, pairs=chosen, **native)
-        assert_close(backend.to_numpy(got), ref.reference_cdist(x, other, row.name, **given)[i, j], dtype, scale=scale, factor=factor_of(backend, row), what=row.name)
+        chosen_want = ref.reference_cdist(x, other, row.name, **given)[i, j]
+        assert_close(backend.to_numpy(got), chosen_want, dtype, scale=scale, factor=factor_of(backend, row), what=row.name)
 
 
 def test_squareform_both_ways(backend: Adapter, dtype: str):
@@ -261,7 +282,8 @@ def test_many_tiles(backend: Adapter, dtype: str, row: Metric):
     if row.kind == "distance":
         many = pairx.pdist(a, row.name, max_bytes=5 * least)
         want, i = wanted(row, x), np.triu_indices(M, 1)
-        assert_close(backend.to_numpy(many), want[i], dtype, scale=scale_of(row, x, x, want, None, {})[i], factor=factor_of(backend, row), what=row.name)
+        scale = scale_of(row, x, x, want, None, {})[i]
+        assert_close(backend.to_numpy(many), want[i], dtype, scale=scale, factor=factor_of(backend, row), what=row.name)
 
 
 @each_row
@@ -338,7 +360,7 @@ def test_compiled_by_the_library(backend: Adapter, dtype: str, name: str):
 def test_complex(backend: Adapter, row: Metric, kind: str):
     x, y = samples("complex", (M, 6), kind, 1), samples("complex", (N, 6), kind, 2)
     a, b = backend.asarray(x, kind), backend.asarray(y, kind)
-    want = (np.conj(x).astype("complex128") @ y.T.astype("complex128"))
+    want = np.conj(x).astype("complex128") @ y.T.astype("complex128")
     np.testing.assert_allclose(ref.reference_cdist(x, y, row.name, kind=row.kind), want, rtol=1e-12)
     for budget in (None, 4000):
         check(row, all_pairs(row, a, b, max_bytes=budget), x, y, kind, backend)

@@ -5,16 +5,18 @@ The references carry 50 digits, so a central difference of step 1e-15 is right t
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
-import pairx
 import pytest
 import reference as ref
 from adapters import Adapter
 from mpmath import mp, mpf
-from pairx.metrics import KERNELS, METRICS, Metric
 from samples import PARAMETERS, REPRESENTATIVE, ROWS, all_pairs, assert_close, param_id, parameters, row_id, samples, width
+
+import pairx
+from pairx.metrics import KERNELS, METRICS, Metric
 
 pytestmark = pytest.mark.autodiff
 SMOOTH = [row for row in ROWS if row.differentiable]
@@ -89,7 +91,9 @@ def test_in_both_sides(backend: Adapter, case: tuple[Metric, int]):
     want = derivative(row, x, y, None, c, given)
     own = native(backend, given)
     agree(backend.grad(lambda a, b: backend.total(all_pairs(row, a, b, **own), c), x, y), want, what=row_id(row))
-    if row.product is not None and i == 0 and not (backend.compiles and row.name not in REPRESENTATIVE):  # the engines have derivatives of their own
+    if (
+        row.product is not None and i == 0 and not (backend.compiles and row.name not in REPRESENTATIVE)
+    ):  # the engines have derivatives of their own
         for engine in backend.engines:
             got = backend.grad(lambda a, b, e=engine: backend.total(all_pairs(row, a, b, engine=e, **own), c), x, y)
             agree(got, want, what=f"{row_id(row)} {engine}")
@@ -224,25 +228,26 @@ def edges(row: Metric) -> tuple[np.ndarray, np.ndarray]:
 def test_finite_everywhere(backend: Adapter, row: Metric):
     x, y = edges(row)
     given = given_of(row)
+
+    def check(what: str, function: Any, dtype: str, *arrays: np.ndarray) -> None:
+        for g in backend.grad(lambda *a: backend.sum(function(*a)), *arrays, dtype=dtype) or [None]:
+            assert np.isfinite(g).all(), f"{row_id(row)}, {what}, {dtype}: {g}"
+
     for dtype in ("float32",) if backend.compiles else ("float64", "float32"):
         own = native(backend, given, dtype)
         for engine in backend.engines if row.product and not backend.compiles else (None,):
-            for g in backend.grad(lambda a, b: backend.sum(all_pairs(row, a, b, engine=engine, **own)), x, y, dtype=dtype) or [None]:
-                assert np.isfinite(g).all(), f"{row_id(row)} {engine} {dtype}: {g}"
-            (g,) = backend.grad(lambda a: backend.sum(all_pairs(row, a, engine=engine, **own)), x, dtype=dtype) or [None]
-            assert np.isfinite(g).all(), f"{row_id(row)} {engine} {dtype}, one set: {g}"
+            check(f"{engine}", partial(all_pairs, row, engine=engine, **own), dtype, x, y)
+            check(f"one set, {engine}", partial(all_pairs, row, engine=engine, **own), dtype, x)
         if row.kind == "distance" and not backend.compiles:
-            (g,) = backend.grad(lambda a: backend.sum(pairx.pdist(a, row.name, **own)), x, dtype=dtype) or [None]
-            assert np.isfinite(g).all(), f"pdist {row.name} {dtype}: {g}"
-            for g in backend.grad(lambda a, b: backend.sum(pairx.paired(a, b, row.name, **own)), x, x.copy(), dtype=dtype) or [None]:
-                assert np.isfinite(g).all(), f"paired {row.name} {dtype}: {g}"
+            check("pdist", partial(pairx.pdist, metric=row.name, **own), dtype, x)
+            check("paired", partial(pairx.paired, metric=row.name, **own), dtype, x, x.copy())
     if row.weights:
         if row.name == "kl_divergence":
             y[y == 0] = 0.25  # an infinite term is itself the slope in its weight
         w = np.ones(x.shape[-1])
         w[1] = 0
-        for g in backend.grad(lambda a, b, v: backend.sum(all_pairs(row, a, b, w=v, **native(backend, given))), x, y, w) or [None]:
-            assert np.isfinite(g).all(), f"{row_id(row)} weighted: {g}"
+        own = native(backend, given)
+        check("weighted", lambda a, b, v: all_pairs(row, a, b, w=v, **own), "float64", x, y, w)
 
 
 @pytest.mark.parametrize("p", [0.5, 1, 1.5, 2, 3, np.inf])

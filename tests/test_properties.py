@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pairx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from pairx.metrics import METRICS, Metric
 from samples import ROWS, all_pairs, assert_close, parameters, row_id, scale_of, width
+
+import pairx
+from pairx.metrics import METRICS, Metric
 
 pytestmark = pytest.mark.backends("numpy")
 DISTANCES = list(METRICS.values())
@@ -137,7 +138,7 @@ def test_any_tile_size(row: Metric, data: st.DataObject, budget: int):
             got, own = all_pairs(row, x, y, max_bytes=budget, **params), all_pairs(row, x, max_bytes=budget, **params)
             break
         except ValueError as error:
-            assert "below the smallest tile" in str(error)  # noqa: PT017
+            assert "below the smallest tile" in str(error)
             budget *= 2
     assert_close(got, want, "float64", scale=slack(row, x, y, want), factor=FACTOR)
     assert_close(own, one, "float64", scale=slack(row, x, x, one), factor=FACTOR)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pairx
 import pytest
 from adapters import Adapter
-from pairx.metrics import KERNELS, METRICS, Metric
 from samples import all_pairs, assert_close, parameters, row_id, samples, scale_of, weights, width
+
+import pairx
+from pairx.metrics import KERNELS, METRICS, Metric
 
 distance = pytest.importorskip("scipy.spatial.distance")
 
@@ -126,7 +127,7 @@ def test_defaults_are_euclidean(backend: Adapter):
 @numpy_only
 @each
 def test_scipys_own_short_names(backend: Adapter, row: Metric):
-    from scipy.spatial.distance import _METRIC_ALIAS  # noqa: PLC2701  (the only list of them)
+    from scipy.spatial.distance import _METRIC_ALIAS  # the only list of them
 
     x = ordinary(row, 9, 1)
     names = [alias for alias, info in _METRIC_ALIAS.items() if info.canonical_name == row.name]

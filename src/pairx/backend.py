@@ -212,7 +212,8 @@ def of_type(kind: type, name: str = "x") -> Backend:
     else:
         roots = [cls.__module__.partition(".")[0] for cls in kind.__mro__]
         for refused, why in _NOT_ARRAYS.items():
-            if roots[0] == refused and refused not in entry_points():
+            # A variable of Keras is an array of its backend, too.
+            if roots[0] == refused and refused not in entry_points() and not (refused == "keras" and set(roots) & {*entry_points()}):
                 raise TypeError(f"{name} is a {kind.__module__}.{kind.__qualname__}, which pairx does not take; {why}.")
         root = next((r for r in roots if r in entry_points()), None)
         if root is None:
@@ -250,6 +251,14 @@ def find(**arrays: Any) -> Backend:
     return first[1]
 
 
+def present(root: str) -> bool:
+    """Whether a library can be imported, without importing it; a mere folder of its name (a namespace package) does not count."""
+    if root in sys.modules:
+        return True
+    spec = find_spec(root)
+    return spec is not None and spec.origin is not None
+
+
 def by_name(name: str) -> Backend:
     """The backend that users call ``name``.
 
@@ -263,7 +272,7 @@ def by_name(name: str) -> Backend:
     key = {"strict": "array_api_strict"}.get(name, name)
     if key not in entry_points():
         raise ValueError(f"backend={name!r} is unknown; registered: {', '.join(sorted(set(entry_points()) - {'jaxlib'}))}.")
-    if find_spec(key) is None:
+    if not present(key):
         raise ImportError(f"The backend {name} needs {key}: {advice(key)}", name=key)
     return load(key)
 
@@ -292,7 +301,7 @@ def backends() -> dict[str, dict[str, Any]]:
     for root, ep in sorted(entry_points().items()):
         if root == "jaxlib":  # the second name of the one JAX backend
             continue
-        installed = root in sys.modules or find_spec(root) is not None
+        installed = present(root)
         try:
             release = version(distributions.get(root, [root])[0]) if installed else None
         except PackageNotFoundError:

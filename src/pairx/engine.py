@@ -127,7 +127,7 @@ def joined(backend: Backend, rule: Rule, pieces: Pieces, xs: Any, ys: Any, aux: 
             # Only values near the largest number overflow here, and the distance does not depend on the scale.
             edge = float(xp.finfo(rule.compute).max) / (8 * max(size, 1)) if isinstance(size, int) else 1e30
             top = backend.detach(xp.maximum(largest(xp, px[0]), largest(xp, py[0])))
-            factor = xp.where(top > edge, 1 / (8 * size) if isinstance(size, int) else 1e-8, 1.0)
+            factor = xp.where(top > edge, xp.full_like(top, 1 / (8 * size) if isinstance(size, int) else 1e-8), 1.0)
             px, py = (px[0] * factor,), (py[0] * factor,)
         terms = pieces.terms(*px, *py)
     if robust and w is not None and row.reduce == "sum":  # what overflowed in a feature without weight does not count
@@ -361,7 +361,7 @@ def mirror(task: Task, block: Array) -> Array:
     """The block of the other triangle."""
     xp = task.backend.xp
     flipped = xp.matrix_transpose(block)
-    return xp.conj(flipped) if xp.isdtype(block.dtype, "complex floating") else flipped
+    return xp.conj(flipped) if task.backend.kind(task.backend, block.dtype) == "complex floating" else flipped
 
 
 def store(task: Task, tile: Tile, block: Array, out: Array) -> None:

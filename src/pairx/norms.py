@@ -80,14 +80,13 @@ def vector_norm(
     order = _order(ord)
     compute, answer = _dtypes(backend, out_dtype, x=x)
     xp = backend.xp
-    empty = any(isinstance(shape[i], int) and shape[i] == 0 for i in axes)
-    if order == -math.inf and empty:
+    if order == -math.inf and _nothing(tuple(shape[i] for i in axes)):
         raise ValueError(f"x has shape {checks.shown(shape)}: ord=-inf over no entries has no answer.")
     with backend.quiet():
         a = xp.astype(x, compute, copy=False)
         if not axes:  # each entry is a vector of its own
             a, axes, keepdims = xp.expand_dims(a, axis=-1), (-1,), False
-        result = _vector(backend, a, axes, order, empty)
+        result = _vector(backend, a, axes, order, _nothing(shape))
         return xp.astype(result if keepdims else xp.squeeze(result, axis=axes), answer, copy=False)
 
 
@@ -350,8 +349,9 @@ def _vector(backend: Backend, a: Array, axes: tuple[int, ...], order: float, emp
     """The norm over axes, kept with length 1. Nothing but a comparison or a detached value looks at magnitudes."""
     xp = backend.xp
     a = xp.abs(a)
-    if order == 1 or (empty and order == math.inf):
-        return xp.sum(a, axis=axes, keepdims=True)
+    if order == 1 or empty:
+        total = xp.sum(a, axis=axes, keepdims=True)
+        return total if order >= 0 else total + math.inf
     if order == math.inf:
         return xp.max(a, axis=axes, keepdims=True)
     if order == -math.inf:
@@ -359,9 +359,6 @@ def _vector(backend: Backend, a: Array, axes: tuple[int, ...], order: float, emp
     if order == 0:
         counted = xp.where(a == 0, xp.zeros_like(a), xp.ones_like(a))
         return xp.sum(xp.where(a != a, a, counted), axis=axes, keepdims=True)
-    if empty:
-        total = xp.sum(a, axis=axes, keepdims=True)
-        return total if order > 0 else total + math.inf
     magnitudes = a if order > 0 else xp.where(a == 0, math.inf, a)
     top = (xp.max if order > 0 else xp.min)(magnitudes, axis=axes, keepdims=True)
     scale = backend.detach(xp.where((top > 0) & (top < math.inf), top, 1.0))
@@ -381,7 +378,7 @@ def _matrix(backend: Backend, a: Array, order: str | float, exponent: float) -> 
     xp = backend.xp
     shape = backend.shape(a)
     _empty(order, shape)
-    empty = 0 in [n for n in shape[-2:] if isinstance(n, int)]
+    empty = _nothing(shape)
     if order == "fro":
         result = _vector(backend, a, (-2, -1), 2, empty)
     elif empty:
@@ -468,6 +465,11 @@ def _matrix_order(ord: Any, p: Any) -> tuple[str | float, float]:
     exponent = checks.number("p", p, positive=True, zero_ok=False)
     named: dict[float, str | float] = {1.0: "nuc", 2.0: "fro", math.inf: 2}
     return (named[exponent], 0.0) if exponent in named else ("schatten", exponent)
+
+
+def _nothing(shape: tuple[Any, ...]) -> bool:
+    """No entries, as far as sizes are known."""
+    return any(isinstance(n, int) and n == 0 for n in shape)
 
 
 def _empty(order: str | float, shape: tuple[Any, ...]) -> None:

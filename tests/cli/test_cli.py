@@ -280,7 +280,7 @@ def test_a_wrong_output_is_refused_before_any_work(
 
 @pytest.mark.usefixtures("here")
 def test_a_missing_library_names_its_extra(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pairx.backend.find_spec", lambda name: None)
+    monkeypatch.setattr("pairx.backend.present", lambda name: None)
     assert "pip install 'pairx[torch]'" in error_of(capsys, "cdist", "a.npy", "-b", "torch", "-o", "o.npy")
 
 
@@ -289,7 +289,7 @@ def test_a_broken_library(capsys: pytest.CaptureFixture[str], monkeypatch: pytes
     def load(root: str) -> Any:
         raise OSError("libtorch.so: cannot open\nshared object file")
 
-    monkeypatch.setattr("pairx.backend.find_spec", lambda name: True)
+    monkeypatch.setattr("pairx.backend.present", lambda name: True)
     monkeypatch.setattr("pairx.backend.load", load)
     assert "libtorch.so: cannot open shared" in error_of(capsys, "cdist", "a.npy", "-b", "torch", "-o", "o.npy")
 
@@ -385,7 +385,7 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_backends(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pairx.backend.find_spec", lambda name: True if name == "numpy" else None)
+    monkeypatch.setattr("pairx.backend.present", lambda name: True if name == "numpy" else None)
     assert main(["backends"]) == 0
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.strip()}
     assert set(pairx.backends()) <= set(lines)

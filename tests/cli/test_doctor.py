@@ -37,7 +37,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def numpy_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """No other library can be found."""
-    monkeypatch.setattr(pairx.backend, "find_spec", lambda name: True if name == "numpy" else None)
+    monkeypatch.setattr(pairx.backend, "present", lambda name: True if name == "numpy" else None)
     monkeypatch.setattr(pairx.backend, "sys", type("sys", (), {"modules": {"numpy": np}}))
 
 
@@ -93,8 +93,8 @@ def test_numpy_agrees(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_numpy_alone_is_enough() -> None:
     code = (
-        "import sys, pairx.backend as b; real = b.find_spec\n"
-        "b.find_spec = lambda n: real(n) if n == 'numpy' else None\n"
+        "import sys, pairx.backend as b; real = b.present\n"
+        "b.present = lambda n: real(n) if n == 'numpy' else None\n"
         "from pairx.__main__ import main; code = main(['doctor'])\n"
         "assert not {'torch', 'jax', 'tensorflow', 'dask', 'scipy', 'sklearn'} & set(sys.modules)\n"
         "sys.exit(code)"
@@ -168,7 +168,7 @@ def test_a_broken_library_is_shown_as_such(monkeypatch: pytest.MonkeyPatch, caps
         return real(root)
 
     monkeypatch.setattr(pairx.backend, "load", load)
-    monkeypatch.setattr(pairx.backend, "find_spec", lambda name: True)
+    monkeypatch.setattr(pairx.backend, "present", lambda name: True)
     assert main(["doctor", "--backend", "numpy", "--backend", "torch"]) == 1
     found = capsys.readouterr().out
     assert "broken: OSError: libtorch.so: cannot open shared object file" in found

@@ -1,7 +1,8 @@
 """Dask: a lazy graph that keeps the chunks of the rows; each block is one call of the chunks' own backend.
 
 Nothing is computed, and no value is looked at, before the result is: what depends on values (domains, ranges of indices,
-entries to compute again) is checked in the blocks. The budget of a call holds for each block that is being computed.
+entries to compute again) is checked in the blocks. The budget of a call holds for each block that is being computed, above
+that block: it is as large as its chunks of rows make it.
 """
 
 from __future__ import annotations
@@ -78,6 +79,14 @@ class _Linalg:
     def solve(a: Array, b: Array) -> Array:
         return da.map_blocks(_solved, a.rechunk(-1), "solve", b.rechunk(-1), dtype=a.dtype, meta=a._meta)
 
+    @staticmethod
+    def svdvals(a: Array) -> Array:
+        a = _joined(a, 2)
+        chunks = (*a.chunks[:-2], (min(a.shape[-2:]),))
+        dtype = a.real.dtype
+        meta = meta_from_array(a._meta, ndim=a.ndim - 1, dtype=dtype)
+        return a.map_blocks(_solved, "svdvals", drop_axis=(a.ndim - 2, a.ndim - 1), new_axis=a.ndim - 2, chunks=chunks, meta=meta)
+
     def __getattr__(self, name: str) -> Any:
         return getattr(xp.linalg, name)
 
@@ -86,6 +95,8 @@ class _Namespace:
     """Dask's array namespace, with its own linalg."""
 
     linalg = _Linalg()
+    # As dtypes: NumPy's own are classes without a size.
+    float16, float32, float64, complex64, complex128 = map(np.dtype, ("float16", "float32", "float64", "complex64", "complex128"))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(xp, name)
@@ -139,9 +150,7 @@ class Work:
                 axes = checks.broadcast(x.shape[:-1], other.shape[:-1])
             else:
                 axes = (*checks.broadcast(x.shape[:-2], other.shape[:-2]), x.shape[-2], other.shape[-2])
-            task = assemble(
-                backend, self.rule, self.layout, x, y, rest, axes, op=self.op, engine=self.engine, max_bytes=self.max_bytes
-            )
+            task = assemble(backend, self.rule, self.layout, x, y, rest, axes, op=self.op, engine=self.engine, max_bytes=self.max_bytes)
             return backend.run(task)
 
 
@@ -271,14 +280,15 @@ def _condensed(task: Task, work: Work, x: Array, aux: tuple[Array, ...]) -> Arra
     left = x.rechunk({axis: tuple(size for _, size in parts)})
     begins = [0, *accumulate(x.chunks[axis])]
     name = f"pairx-pdist-{tokenize(work, x.name, [a.name for a in aux], parts)}"
-    batches, right, rest = _keys(task, x, aux)
-    _, strip, _ = _keys(task, left, aux)
+    _, right, rest = _keys(task, x, aux)
+    batches, strip, _ = _keys(task, left, aux)
     layer: dict[Any, Any] = {}
     lengths = []
     start = 0
+    places = list(batches)
     for p, (k, size) in enumerate(parts):
-        lengths.append(sum(n - 1 - i for i in range(start, start + size)))
-        for batch in product(*map(range, x.numblocks[:axis])):
+        lengths.append(size * (n - 1 - start) - size * (size - 1) // 2)
+        for batch in places:
             blocks = [(f"{name}-block", *batch, p, j) for j in range(k, x.numblocks[axis])]
             for j, block in enumerate(blocks, k):
                 layer[block] = (work, strip(batch, p), right(batch, j), *rest)

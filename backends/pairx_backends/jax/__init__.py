@@ -2,7 +2,7 @@
 
 The loop carries the result and writes each block in place. The backward pass computes the tiles again instead of keeping
 them (``jax.checkpoint``), and forward mode and second order work since no rule is written by hand but the derivative of
-that write: see ``_write``.
+that write: see ``_linear``.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def kind(backend: Backend, dtype: Any) -> str:
 
 def itemsize(dtype: Any) -> int:
     """Bytes of one number."""
-    return _there(dtype).itemsize
+    return int(_there(dtype).itemsize)
 
 
 # --- the walk -------------------------------------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ class Walk:
 
 def run(task: Task) -> Array:
     """Plan -> result. A second call with equal shapes and arguments finds the compiled loop."""
-    plan, rule = task.plan, task.rule
+    plan = task.plan
     if 0 in plan.shape or 0 in plan.axes:
         return jnp.zeros(plan.shape, dtype=task.dtype, device=device(task.x))
     known = plan.blocks is not None
@@ -193,7 +193,7 @@ def _room(task: Task, tensors: tuple[Array, ...]) -> bool:
     if dtype_name(task.dtype) not in HALF or task.plan.blocks in (None, 1):
         return False
     need = 4 * (math.prod(task.plan.shape) + sum(t.size for t in tensors)) * (2 if traced(*tensors) else 1)
-    return need + (task.plan.scratch_bytes or 0) <= task.plan.max_bytes
+    return bool(need + (task.plan.scratch_bytes or 0) <= task.plan.max_bytes)
 
 
 def _square(task: Task, grad: bool) -> tuple[int, ...]:
@@ -315,33 +315,33 @@ def _gather(walk: Walk, a: Array, index: Array, starts: Starts) -> Array:
 # --- writing --------------------------------------------------------------------------------------------------------------
 
 
-@jax.custom_jvp
-def _write(out: Array, block: Array, mine: Array, starts: Starts) -> Array:
+def _overwrite(out: Array, block: Array, mine: Array, starts: Starts) -> Array:
     """``out`` with a block at ``starts``, in place inside the loop."""
     return lax.dynamic_update_slice(out, block, starts)
 
 
-@_write.defjvp
-def _write_jvp(primals: Any, tangents: Any) -> Any:
-    """Entries that are ``mine`` are added to zeros.
+def _overlay(out: Array, block: Array, mine: Array, starts: Starts) -> Array:
+    """The same, and entries that are not ``mine`` stay as they are."""
+    return lax.dynamic_update_slice(out, jnp.where(mine, block, lax.dynamic_slice(out, starts, block.shape)), starts)
+
+
+def _linear(write: Callable[..., Array]) -> Any:
+    """With a derivative that adds what is ``mine`` to zeros, since no entry is written twice then.
 
     The transpose of adding hands the cotangent on unchanged, while that of overwriting must clear it: a copy of the whole
     result for each tile.
     """
-    out, block, mine, starts = primals
-    return _write(out, block, mine, starts), _add(tangents[0], jnp.where(mine, tangents[1], 0), starts)
+
+    def derivative(primals: Any, tangents: Any) -> Any:
+        _, _, mine, starts = primals
+        return found(*primals), _add(tangents[0], jnp.where(mine, tangents[1], 0), starts)
+
+    found = jax.custom_jvp(write)
+    found.defjvp(derivative)
+    return found
 
 
-@jax.custom_jvp
-def _merge(out: Array, block: Array, mine: Array, starts: Starts) -> Array:
-    """As ``_write``, and entries that are not ``mine`` stay as they are."""
-    return lax.dynamic_update_slice(out, jnp.where(mine, block, lax.dynamic_slice(out, starts, block.shape)), starts)
-
-
-@_merge.defjvp
-def _merge_jvp(primals: Any, tangents: Any) -> Any:
-    out, block, mine, starts = primals
-    return _merge(out, block, mine, starts), _add(tangents[0], jnp.where(mine, tangents[1], 0), starts)
+_write, _merge = _linear(_overwrite), _linear(_overlay)
 
 
 def _add(out: Array, block: Array, starts: Starts) -> Array:

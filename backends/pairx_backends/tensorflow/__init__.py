@@ -46,8 +46,10 @@ _ADVICE = {
 
 def coerce(value: Any, name: str) -> Array:
     """A dense tensor of known rank; variables are read."""
+    if type(value) is gradient.EAGER:
+        return value
     classes = [c.__name__ for c in type(value).__mro__]
-    if isinstance(value, tf.Variable) or "KerasVariable" in classes:
+    if isinstance(value, tf.Variable) or any(c.__name__ == "Variable" and c.__module__.startswith("keras.") for c in type(value).__mro__):
         value = tf.convert_to_tensor(value)
     elif not isinstance(value, tf.Tensor):
         why = next((_ADVICE[c] for c in classes if c in _ADVICE), "pass tf.convert_to_tensor({name})")
@@ -88,7 +90,7 @@ def _several() -> bool:
 
 def placed(x: Array) -> Any:
     """The scope of a tensor's device: by itself an eager operation goes to the first GPU."""
-    return tf.device(None if not _several() else device(x)) if _several() and not traced(x) else eager.NOWHERE
+    return tf.device(device(x)) if _several() and not traced(x) else eager.NOWHERE
 
 
 def kind(backend: Backend, dtype: Any) -> str:

@@ -18,14 +18,14 @@ Array = Any
 Forward = Callable[[Task], Array]
 Backward = Callable[[Task, Array, tuple[bool, ...]], list[Array]]
 
-_EAGER = tf.__internal__.EagerTensor
+EAGER = tf.__internal__.EagerTensor
 KEPT = 1 << 20
 """A call of one tile with less scratch than this is left to the tape, which keeps its intermediate results."""
 
 
 def traced(*arrays: Array) -> bool:
     """Whether these are symbols of a graph, or would become some."""
-    return not tf.executing_eagerly() or any(not isinstance(a, _EAGER) for a in arrays)
+    return not tf.executing_eagerly() or any(not isinstance(a, EAGER) for a in arrays)
 
 
 def recorded(*arrays: Array) -> bool:

@@ -7,8 +7,9 @@ each axis overlaps the one before. The loop carries the result (or the gradients
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import tensorflow as tf
@@ -19,7 +20,7 @@ from pairx.engine import Task
 from pairx.plan import Tile
 
 from . import namespace as xp
-from .gradient import by_rows
+from .gradient import by_rows, given, inputs
 from .namespace.core import broadcast_dims
 
 Array = Any
@@ -157,7 +158,7 @@ def _read(a: Array, starts: Any, sizes: Any) -> Array:
     """A box of an array; trailing axes that are not given stay whole."""
     shape = xp.shape(a)
     starts, sizes = (*starts, *(0,) * (len(shape) - len(starts))), (*sizes, *shape[len(sizes) :])
-    if all(isinstance(n, int) and n == size for n, size in zip(shape, sizes, strict=True)):
+    if all(isinstance(n, int) and isinstance(size, int) and n == size for n, size in zip(shape, sizes, strict=True)):
         return a
     found = tf.slice(a, _packed(starts), _packed(sizes))
     found.set_shape(_static(*sizes))
@@ -305,6 +306,8 @@ def backward(task: Task, g: Array, needed: tuple[bool, ...]) -> list[Array]:
     tensors = (*sides, *task.aux)
     wide = [tf.float32 if t.dtype in (tf.float16, tf.bfloat16) else t.dtype for t in tensors]
     carried = [tf.zeros(tf.shape(t), d) if need else None for t, d, need in zip(tensors, wide, needed, strict=True)]
+    if grid.gathers and not grid.xla:  # memory of their own, which no constant shares: it is written in place
+        carried = [None if c is None else raw.DeepCopy(x=c) for c in carried]
     asked = [needed[s] for s in which] + list(needed[len(sides) :])
     place = [*which, *range(len(sides), len(tensors))]
 
@@ -329,6 +332,41 @@ def backward(task: Task, g: Array, needed: tuple[bool, ...]) -> list[Array]:
 
     found = iter(_loop(grid, step, tuple(c for c in carried if c is not None)))
     return [tf.cast(next(found), t.dtype) for t, need in zip(tensors, needed, strict=True) if need]
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """What a compiled backward depends on beside its tensors."""
+
+    key: Hashable
+    needed: tuple[bool, ...]
+    specs: tuple[Any, ...]
+    task: Task = field(compare=False)
+    """Without its tensors."""
+
+
+@lru_cache(maxsize=64)
+def _compiled(kept: _Pass) -> Any:
+    n = len(kept.needed)
+
+    def call(g: Array, *tensors: Array) -> list[Array]:
+        pairs = (tensors[n], tensors[n + 1]) if len(tensors) > n else None
+        return backward(replace(given(kept.task, tensors[:n]), pairs=pairs), g, kept.needed)
+
+    return tf.function(call, autograph=False).get_concrete_function(*kept.specs)
+
+
+def compiled_backward(task: Task, g: Array, needed: tuple[bool, ...]) -> list[Array]:
+    """The same for eager tensors: traced once for each kind of call, then many times faster than operation by operation."""
+    rule = task.rule
+    key: Hashable = task.key
+    if rule is not None:
+        bare: Any = replace(rule, metric=None, params=None)  # type: ignore[arg-type]
+        key = (rule.metric.kind, rule.metric.name, rule.metric.define, tuple(sorted(rule.params.items())), bare)
+    without = replace(task, x=None, y=None if task.y is None else True, aux=(), out=None, pairs=None)
+    tensors = (g, *inputs(task), *(task.pairs or ()))
+    specs = tuple(tf.TensorSpec(t.shape, t.dtype) for t in tensors)
+    return list(_compiled(_Pass((key, task.plan, task.dtype), needed, specs, without))(*tensors))
 
 
 def _cotangent(grid: _Grid, places: Any, starts: Any, g: Array) -> Array:
@@ -371,7 +409,10 @@ def _add(grid: _Grid, total: Array, grad: Array, starts: Any, side: int, numbers
     inner = xp.shape(total)[total.shape.rank - core :]
     flat = xp.reshape(total, (_product((*lead, m)), *inner))
     values = xp.reshape(grad, (tf.size(rows, out_type=INDEX), *inner))
-    flat = tf.tensor_scatter_nd_add(flat, tf.reshape(rows, (-1, 1)), values)
+    if grid.xla:
+        flat = tf.tensor_scatter_nd_add(flat, tf.reshape(rows, (-1, 1)), values)
+    else:  # the other one copies the whole each time
+        flat = raw.InplaceAdd(x=flat, i=tf.cast(tf.reshape(rows, (-1,)), tf.int32), v=values)
     found = xp.reshape(flat, xp.shape(total))
     found.set_shape(total.shape)
     return found
