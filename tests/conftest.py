@@ -45,7 +45,7 @@ def selected(config: pytest.Config) -> list[str]:
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """A folder of tests that is named after a backend belongs to that backend."""
-    if collection_path.is_dir() and collection_path.name in adapters.BACKENDS and collection_path.parent == Path(__file__).parent:
+    if collection_path.is_dir() and collection_path.name in adapters.BACKENDS and collection_path.parent.name == "backends":
         name = collection_path.name
         return True if name not in selected(config) or not adapters.installed(name) else None
     return None

@@ -102,7 +102,8 @@ def parameters(
     for name in given:
         if name not in known:
             takes = ", ".join([*sorted(known), *(["w"] if row.weights else [])]) or "none"
-            raise TypeError(f"{name}: {row.kind if row.kind != 'distance' else 'metric'} {row.name!r} has no such parameter; it takes: {takes}.")
+            noun = "metric" if row.kind == "distance" else row.kind
+            raise TypeError(f"{name}: {noun} {row.name!r} has no such parameter; it takes: {takes}.")
     params = {**known, **given}
     if "zero" in row.defaults and call.zero == "scipy":
         params["zero"] = math.nan

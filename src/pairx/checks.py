@@ -140,9 +140,10 @@ def _all(xp: Any, array: Array, test: Any, rows: bool = False) -> bool:
     while array.ndim > 2 and array.shape[0] == 1:
         array = array[0, ...]
     step = max(1, (1 << 16) // max(1, math.prod(array.shape[1:])))
-    return all(bool(xp.all(test(array[i : min(i + step, array.shape[0]), ...]))) for i in range(0, array.shape[0], step)) if array.ndim > 1 else bool(
-        xp.all(test(array))
-    )
+    if array.ndim == 1:
+        return bool(xp.all(test(array)))
+    n = array.shape[0]
+    return all(bool(xp.all(test(array[i : min(i + step, n), ...]))) for i in range(0, n, step))
 
 
 def weights(backend: Backend, row: Metric, w: Any, like: Array, compute: Any, d: Any) -> Array:

@@ -21,7 +21,7 @@ def _system() -> int | None:
         import ctypes
 
         class Status(ctypes.Structure):
-            _fields_ = [("length", ctypes.c_ulong), ("load", ctypes.c_ulong)] + [  # noqa: RUF012
+            _fields_ = [("length", ctypes.c_ulong), ("load", ctypes.c_ulong)] + [
                 (name, ctypes.c_ulonglong) for name in ("total", "free", "page", "pagefree", "virtual", "virtualfree", "extended")
             ]
 

