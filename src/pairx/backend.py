@@ -239,7 +239,9 @@ def find(**arrays: Any) -> Backend:
     for name, value in arrays.items():
         if value is None:
             continue
-        backend = _BY_TYPE.get(type(value)) or of_type(type(value), name)
+        if type(value) not in _BY_TYPE:
+            of_type(type(value), name)
+        backend = _BY_TYPE[type(value)]
         if first is None:
             first = (name, backend)
         elif backend is not first[1]:

@@ -109,7 +109,7 @@ def as_dtype(backend: Backend, dtype: Any) -> Any:
     elif not hasattr(dtype, "itemsize") and not hasattr(dtype, "size"):  # np.float32, jnp.float32: classes
         found = getattr(backend.xp, getattr(dtype, "__name__", ""), dtype)
     try:
-        if found is not None and backend.name == "numpy":
+        if isinstance(found, type) and found.__module__ == "numpy":  # numpy.float32 is a class
             import numpy as np
 
             found = np.dtype(found)

@@ -84,7 +84,9 @@ def split(rule: Rule, aux: tuple[Array, ...]) -> tuple[Array | None, Array | Non
 def largest(xp: Any, a: Array) -> Array:
     """The largest magnitude along the features, kept as an axis; 1 where it is 0 or not finite."""
     m = xp.max(xp.abs(a), axis=-1, keepdims=True)
-    return xp.where((m > 0) & (m < math.inf), m, 1.0)
+    # A compiler may multiply by the reciprocal, which must not be subnormal.
+    cap = 0.25 / float(xp.finfo(a.dtype).smallest_normal)
+    return xp.where((m > 0) & (m < math.inf), xp.where(m > cap, cap, m), 1.0)
 
 
 def rows(backend: Backend, rule: Rule, pieces: Pieces, x: Array, w: Array | None) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
@@ -131,7 +133,7 @@ def joined(backend: Backend, rule: Rule, pieces: Pieces, xs: Any, ys: Any, aux: 
             px, py = (px[0] * factor,), (py[0] * factor,)
         terms = pieces.terms(*px, *py)
     if robust and w is not None and row.reduce == "sum":  # what overflowed in a feature without weight does not count
-        terms = tuple(xp.where((w == 0) & (t == t), 0.0, t) for t in terms)
+        terms = tuple(xp.where((w == 0) & xp.isinf(t), 0.0, t) for t in terms)
     n: Any = backend.shape(px[0])[-1] if own is None else xp.sum(own)
     if own is None and not isinstance(n, int):
         n = xp.astype(n, rule.compute)

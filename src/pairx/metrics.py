@@ -90,7 +90,7 @@ def metric(formula: str, source: str, **facts: Any) -> Callable[[Callable[..., P
 def divide(xp: Any, a: Array, b: Array, at_zero: float = 0.0) -> Array:
     """a / b, and ``at_zero`` with gradient 0 where b is 0."""
     zero = b == 0
-    return xp.where(zero, at_zero, a / xp.where(zero, 1.0, b))
+    return xp.where(zero, at_zero, xp.divide(a, xp.where(zero, 1.0, b)))
 
 
 def root(xp: Any, a: Array) -> Array:
@@ -385,7 +385,7 @@ def correlation(xp: Any, zero: float = 0.0) -> Pieces:
         known = w is None and x.shape[-1] is not None
         count = max(int(x.shape[-1]), 1) if known else total(xp, xp.ones_like(x if w is None else w), w)
         # A constant row must become exactly 0, and 1000 + noise must keep its digits: take off the first value, then the mean.
-        x = x - x[..., :1]
+        x = x - x[..., : 0 if x.shape[-1] == 0 else 1]
         x = x - (total(xp, x, w) / count if w is None else divide(xp, total(xp, x, w), count))
         return (unit_rows(xp, x, w, zero),), ()
 

