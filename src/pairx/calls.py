@@ -292,7 +292,7 @@ def costs(rule: Rule, engine: str, axes: tuple[Any, ...], d: Any, size: int, gra
     row = rule.metric
     answer = 2 * size
     prepared = d * size * 5 + 64
-    robust = 3 if row.scale in ("difference", "pair") else 0
+    robust = 3 if row.scale in ("difference", "pair", "term") else 0
     omitted = 4 if rule.omit else 0
     weighted = 1 if rule.weighted else 0
     broadcast = d * (size * (row.buffers + omitted + weighted) + 2) + 8 * size

@@ -125,10 +125,12 @@ def joined(backend: Backend, rule: Rule, pieces: Pieces, xs: Any, ys: Any, aux: 
             d = px[0] - py[0]
             scale = backend.detach(largest(xp, d))
             px, py = (d / scale,), (xp.zeros_like(scale),)
-        elif robust and size != 0 and row.scale == "pair":
+        elif robust and size != 0 and row.scale in ("pair", "term"):
             # Only values near the largest number overflow here, and the distance does not depend on the scale.
             edge = float(xp.finfo(rule.compute).max) / (8 * max(size, 1)) if isinstance(size, int) else 1e30
-            top = backend.detach(xp.maximum(largest(xp, px[0]), largest(xp, py[0])))
+            top = backend.detach(xp.maximum(xp.abs(px[0]), xp.abs(py[0])))
+            if row.scale == "pair":
+                top = xp.max(top, axis=-1, keepdims=True)
             factor = xp.where(top > edge, xp.full_like(top, 1 / (8 * size) if isinstance(size, int) else 1e-8), 1.0)
             px, py = (px[0] * factor,), (py[0] * factor,)
         terms = pieces.terms(*px, *py)
@@ -234,7 +236,7 @@ def make_forward(backend: Backend, rule: Rule, engine: str) -> Callable[..., Arr
             result, spoilt = _squares(backend, rule, pieces, x, y, aux)
         else:
             result = plain(x, y, *aux)
-        if metric.scale in ("difference", "pair") and x.shape[-1] != 0:
+        if metric.scale in ("difference", "pair", "term") and x.shape[-1] != 0:
             odd = ~((result >= low) & (result < math.inf))
             spoilt = odd if spoilt is None else spoilt | odd
         elif rule.weighted and x.shape[-1] != 0:  # an overflow in a feature without weight is 0 times inf

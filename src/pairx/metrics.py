@@ -50,9 +50,9 @@ class Metric:
     reduce: Literal["sum", "max"] = "sum"
     product: Literal["dot", "squared", "both", "quadratic"] | None = None
     """How a matrix product gives the joined terms: x . y;  |x - y|^2;  |x - y|^2 and |x + y|^2;  a quadratic form."""
-    scale: Literal["difference", "pair", "row"] | None = None
+    scale: Literal["difference", "pair", "term", "row"] | None = None
     """What may be divided by its largest magnitude so that nothing overflows: x - y (the distance scales with it), both
-    rows together, or each row by itself (the distance does not change)."""
+    rows together, both values of a term, or each row by itself (the distance does not change)."""
     domain: Domain = "real"
     symmetric: bool = True
     zero_self: bool = True
@@ -258,7 +258,7 @@ def minkowski(xp: Any, p: float) -> Pieces:  # p = 0, 1, 2 and inf are rows of t
 @metric(
     r"\sum_k w_k \frac{|x_k - y_k|}{|x_k| + |y_k|}",
     "scipy.spatial.distance.canberra",
-    scale="pair",
+    scale="term",
     triangle=True,
     omit=True,
     buffers=5,
