@@ -41,12 +41,12 @@ def _there(dtype: Any) -> Any:
     return dtype
 
 
-@jax.custom_jvp
+@jax.custom_jvp  # type: ignore[untyped-decorator]
 def _divide(a: Array, b: Array) -> Array:
     return jnp.divide(a, b)
 
 
-@_divide.defjvp
+@_divide.defjvp  # type: ignore[untyped-decorator]
 def _divide_jvp(primals: Any, tangents: Any) -> Any:
     """JAX's own rule divides by b * b, which overflows and underflows where the quotient is ordinary."""
     (a, b), (da, db) = primals, tangents
