@@ -26,7 +26,9 @@ def refuse(*_: Any, **__: Any) -> Any:
     raise AssertionError("something was computed before it was asked for")
 
 
-lazy = dask.config.set(scheduler=refuse)
+def lazy() -> Any:
+    """A context in which nothing may be computed."""
+    return dask.config.set(scheduler=refuse)
 
 # What is called -> the same with NumPy
 CALLS: dict[str, Callable[[Any, Any], Any]] = {
@@ -61,7 +63,7 @@ CALLS: dict[str, Callable[[Any, Any], Any]] = {
 @pytest.mark.parametrize("name", CALLS)
 def test_lazy_and_equal_to_numpy(name: str):
     want = CALLS[name](x, y)
-    with lazy:
+    with lazy():
         got = CALLS[name](X, Y)
     assert isinstance(got, da.Array)
     assert (got.shape, got.dtype) == (np.shape(want), want.dtype)
@@ -141,7 +143,7 @@ def test_a_result_larger_than_memory():
 
 
 def test_what_depends_on_values_is_refused_when_they_come():
-    with lazy:
+    with lazy():
         results = {
             "booleans": pairx.cdist(X, Y, "dice"),
             "unit ball": pairx.cdist(X, None, "poincare"),
@@ -157,7 +159,7 @@ def test_what_depends_on_values_is_refused_when_they_come():
 
 def test_chunks_of_unknown_sizes():
     some, there = X[X[:, 0] > 0], x[x[:, 0] > 0]
-    with lazy:
+    with lazy():
         got = pairx.cdist(some, Y), pairx.cdist(some), pairx.cdist(some, Y, "seuclidean")
     np.testing.assert_allclose(got[0].compute(), pairx.cdist(there, y))
     np.testing.assert_allclose(got[1].compute(), pairx.cdist(there), atol=1e-12)
