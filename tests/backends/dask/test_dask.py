@@ -30,6 +30,7 @@ def lazy() -> Any:
     """A context in which nothing may be computed."""
     return dask.config.set(scheduler=refuse)
 
+
 # What is called -> the same with NumPy
 CALLS: dict[str, Callable[[Any, Any], Any]] = {
     "euclidean": lambda a, b: pairx.cdist(a, b),
