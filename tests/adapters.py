@@ -124,10 +124,7 @@ class Torch(Adapter):
     def __init__(self) -> None:
         import torch
 
-        import pairx
-
         self.lib = torch
-        pairx.cdist(torch.zeros(1, 1))  # the first call of a process loads the backend, which torch.compile cannot trace
 
     def asarray(self, a: Any, dtype: str | None = None) -> Any:
         return self.lib.tensor(np.ascontiguousarray(a), dtype=None if dtype is None else getattr(self.lib, dtype))

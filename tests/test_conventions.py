@@ -156,6 +156,17 @@ def test_nan_policy_omit(backend: Adapter, dtype: str, row: Metric):
             assert np.isfinite(got[:4]).all()
 
 
+@pytest.mark.dtypes("float64")
+def test_omit_estimates_the_variances_without_the_gaps(backend: Adapter, dtype: str):
+    x, y = samples("real", (5, 4), dtype, 1), samples("real", (6, 4), dtype, 2)
+    x[1, 1] = x[3, 0] = y[2, 3] = math.nan
+    x[:, 2] = y[:, 2] = math.nan  # never seen: no variance, and it does not count
+    got = cdist(backend, x, y, "seuclidean", dtype, nan_policy="omit")
+    spread = np.nanvar(np.concatenate([x, y])[:, [0, 1, 3]], axis=0, ddof=1)
+    want = wanted(METRICS["seuclidean"], x[:, [0, 1, 3]], y[:, [0, 1, 3]], nan_policy="omit", V=spread)
+    assert_close(got, want * math.sqrt(4 / 3), dtype)  # scaled up by 4 features over the 3 that are there
+
+
 def test_nan_euclidean_omits_by_itself(backend: Adapter):
     got = cdist(backend, [[3.0, math.nan, math.nan, 6.0]], [[1.0, math.nan, 4.0, 5.0]], "nan_euclidean")  # scikit-learn's example
     assert_close(got, np.sqrt([[4 / 2 * (4 + 1.0)]]), "float64")

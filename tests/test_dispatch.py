@@ -29,6 +29,17 @@ def test_lists_and_tuples_are_numpy():
     assert got.tolist() == [[0.0], [5.0]]
 
 
+@pytest.mark.skipif(not installed("torch"), reason="no torch")
+def test_the_first_call_of_a_process_may_be_compiled():
+    code = (
+        "import pairx, torch\n"
+        "f = torch.compile(lambda x: pairx.cdist(x, x[:2], 'cityblock'), backend='eager', fullgraph=True)\n"
+        "print(f(torch.tensor([[0.0, 0.0], [1.0, 2.0], [4.0, 4.0]])).tolist())\n"
+    )
+    got = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert got.stdout.strip() == "[[0.0, 3.0], [3.0, 0.0], [8.0, 5.0]]"
+
+
 def test_an_ndarray_subclass_without_a_meaning_of_its_own_is_an_ndarray():
     class Named(np.ndarray):
         pass
@@ -244,7 +255,8 @@ def test_calls_from_many_threads():
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT between processes")
 def test_ctrl_c_comes_back_soon():
     code = (
-        "import numpy as np, pairx, sys\n"
+        "import numpy as np, pairx, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a job in the background inherits that it is ignored
         "x = np.random.default_rng(0).random((20000, 64))\n"
         "print('ready', flush=True)\n"
         "try:\n    pairx.cdist(x, metric='canberra')\n"

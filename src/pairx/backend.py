@@ -13,6 +13,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 Array = Any
@@ -143,7 +144,10 @@ def trace_constant(function: _F) -> _F:
     return function
 
 
-_BY_TYPE: dict[type, Backend] = {}
+_KEYS: dict[type, str] = {}
+"""Array type -> name of its backend's attribute in ``_FOUND``."""
+_FOUND = SimpleNamespace()
+"""The backends met so far. An object, since torch.compile sees what was added to it while it traces, and not so in a dict."""
 _NUMPY_SCALARS = (bool, int, float, complex, list, tuple, range)
 
 # Array types of libraries that are not arrays of numbers in memory, with what to do instead.
@@ -200,31 +204,36 @@ def advice(root: str) -> str:
     )
 
 
-@trace_constant
 def of_type(kind: type, name: str = "x") -> Backend:
     """The backend of an array type: the first class of its MRO whose root module is registered."""
-    try:
-        return _BY_TYPE[kind]
-    except KeyError:
-        pass
-    if issubclass(kind, _NUMPY_SCALARS):
-        found = load("numpy")
-    else:
+    found: Backend = getattr(_FOUND, _key(kind, name))
+    return found
+
+
+@trace_constant
+def _key(kind: type, name: str) -> str:
+    key = _KEYS.get(kind)
+    return _enter(kind, name) if key is None else key
+
+
+def _enter(kind: type, name: str) -> str:
+    root: str | None = "numpy"
+    if not issubclass(kind, _NUMPY_SCALARS):
         roots = [cls.__module__.partition(".")[0] for cls in kind.__mro__]
         for refused, why in _NOT_ARRAYS.items():
             # A variable of Keras is an array of its backend, too.
             if roots[0] == refused and refused not in entry_points() and not (refused == "keras" and set(roots) & {*entry_points()}):
                 raise TypeError(f"{name} is a {kind.__module__}.{kind.__qualname__}, which pairx does not take; {why}.")
         root = next((r for r in roots if r in entry_points()), None)
-        if root is None:
-            raise TypeError(
-                f"{name} is a {kind.__module__}.{kind.__qualname__}; pairx takes arrays of "
-                f"{', '.join(sorted({e.value.split(':')[0].rpartition('.')[2] for e in entry_points().values()}))}, lists and tuples. "
-                "A library of your own registers under the entry points 'pairx.backends'."
-            )
-        found = load(root)
-    _BY_TYPE[kind] = found
-    return found
+    if root is None:
+        raise TypeError(
+            f"{name} is a {kind.__module__}.{kind.__qualname__}; pairx takes arrays of "
+            f"{', '.join(sorted({e.value.split(':')[0].rpartition('.')[2] for e in entry_points().values()}))}, lists and tuples. "
+            "A library of your own registers under the entry points 'pairx.backends'."
+        )
+    setattr(_FOUND, root, load(root))
+    _KEYS[kind] = root
+    return root
 
 
 def find(**arrays: Any) -> Backend:
@@ -239,9 +248,7 @@ def find(**arrays: Any) -> Backend:
     for name, value in arrays.items():
         if value is None:
             continue
-        if type(value) not in _BY_TYPE:
-            of_type(type(value), name)
-        backend = _BY_TYPE[type(value)]
+        backend = of_type(type(value), name)
         if first is None:
             first = (name, backend)
         elif backend is not first[1]:

@@ -123,7 +123,7 @@ def parameters(
         params["gamma"] = 1.0 / max(d, 1) if isinstance(d, int) else 1.0 / backend.xp.astype(d, compute)
     if "V" in params:
         v = params.pop("V")
-        v = spread_of(backend, x, y, compute, d, False) if v is None else backend.asarray(v, x, compute)
+        v = spread_of(backend, x, y, compute, d, False, call.nan_policy == "omit") if v is None else backend.asarray(v, x, compute)
         if isinstance(d, int) and (len(backend.shape(v)) != 1 or any(isinstance(n, int) and n != d for n in backend.shape(v))):
             raise ValueError(f"V has shape {checks.shown(backend.shape(v))}: expected the variance of each feature, shape ({d},).")
         xp = backend.xp
@@ -135,8 +135,8 @@ def parameters(
     return params, w, form, factored
 
 
-def spread_of(backend: Backend, x: Array, y: Array | None, compute: Any, d: Any, covariance: bool) -> Array:
-    """Variance of each feature, or their covariance, over the rows of both sets (ddof = 1), in pieces."""
+def spread_of(backend: Backend, x: Array, y: Array | None, compute: Any, d: Any, covariance: bool, omit: bool = False) -> Array:
+    """Variance of each feature, or their covariance, over the rows of both sets (ddof = 1), in pieces; ``omit`` leaves NaN out."""
     xp = backend.xp
     name = "VI" if covariance else "V"
     if len(backend.shape(x)) > 2 or (y is not None and len(backend.shape(y)) > 2):
@@ -158,13 +158,19 @@ def spread_of(backend: Backend, x: Array, y: Array | None, compute: Any, d: Any,
             for i in range(0, n, step or n) if step else (None,):
                 yield xp.astype(s if i is None else s[i : min(i + (step or n), n), :], compute)
 
-    scale = float(count) if known else xp.astype(count, compute)
+    scale: Any = float(count) if known else xp.astype(count, compute)
+    if omit:
+        known, scale = False, sum(xp.sum(xp.astype(~xp.isnan(piece), compute), axis=0) for piece in pieces())
     mean: Any = xp.zeros((d,), dtype=compute, device=backend.device(x))
     for piece in pieces():
+        if omit:
+            piece = xp.where(xp.isnan(piece), 0.0, piece)
         mean = mean + xp.sum(piece, axis=0) / (max(scale, 1.0) if known else scale)
     result: Any = xp.zeros((d, d) if covariance else (d,), dtype=compute, device=backend.device(x))
     for piece in pieces():
         piece = piece - mean
+        if omit:
+            piece = xp.where(xp.isnan(piece), 0.0, piece)
         result = result + (xp.matmul(xp.matrix_transpose(piece), piece) if covariance else xp.sum(piece * piece, axis=0))
     return result / (max(scale - 1.0, 1.0) if known else xp.maximum(scale - 1.0, xp.ones_like(scale)))
 

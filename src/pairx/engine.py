@@ -243,10 +243,23 @@ def make_forward(backend: Backend, rule: Rule, engine: str) -> Callable[..., Arr
             odd = xp.isnan(result)
             spoilt = odd if spoilt is None else spoilt | odd
         if spoilt is not None and bool(xp.any(spoilt)):
-            result = _again(backend, rule, x, y, aux, result, spoilt)
+            if not rule.omit:
+                gaps = _gaps(xp, rule, x, y)
+                result, spoilt = xp.where(spoilt & gaps, math.nan, result), spoilt & ~gaps
+                if x is y and rule.matrix and metric.zero_self:  # on the diagonal, which is settled as 0
+                    i = xp.arange(x.shape[-2], device=backend.device(x))
+                    spoilt = spoilt & (xp.expand_dims(i, axis=-1) != i)
+            if bool(xp.any(spoilt)):
+                result = _again(backend, rule, x, y, aux, result, spoilt)
         return xp.astype(result, rule.answer, copy=False)
 
     return forward
+
+
+def _gaps(xp: Any, rule: Rule, x: Array, y: Array) -> Array:
+    """Which pairs have NaN in either row."""
+    left, right = xp.any(x != x, axis=-1), xp.any(y != y, axis=-1)  # integers have no isnan
+    return xp.expand_dims(left, axis=-1) | xp.expand_dims(right, axis=-2) if rule.matrix else left | right
 
 
 def _again(backend: Backend, rule: Rule, x: Array, y: Array, aux: tuple[Array, ...], block: Array, bad: Array) -> Array:
@@ -339,7 +352,7 @@ def cut(task: Task, tile: Tile) -> tuple[Array, Array]:
     y = task.x if task.y is None else task.y
     x_part, y_part = plans.side(plan, tile, task.x.shape, "x"), plans.side(plan, tile, y.shape, "y")
     x_tile = task.x[(*x_part, ...)] if x_part else task.x
-    y_tile = y[(*y_part, ...)] if y_part else y
+    y_tile = x_tile if tile.kind == "diagonal" else y[(*y_part, ...)] if y_part else y
     if task.pairs is not None:
         i, j = (p[slice(*tile.spans[-1])] for p in task.pairs)
         axis = -plan.core - 1

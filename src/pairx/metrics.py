@@ -162,7 +162,7 @@ def euclidean(xp: Any) -> Pieces:
 
 
 @metric(
-    r"\sqrt{\tfrac{d}{\text{present}} \sum_{k\ \text{present}} w_k (x_k - y_k)^2}",
+    r"\sqrt{\frac{\sum_k w_k}{\sum_{k\ \text{present}} w_k} \sum_{k\ \text{present}} w_k (x_k - y_k)^2}",
     "sklearn.metrics.pairwise.nan_euclidean_distances",
     scale="difference",
     omit=True,
