@@ -103,6 +103,12 @@ class Backend:
         Whether tiles may run on several threads.
     quiet
         A context in which infinities and NaN raise no warnings: they are answers here.
+    compiler
+        ``compiler(rule, x)``: the kernels of the compiled engine for a rule and an eager array, or why there are none.
+    host
+        An array's memory as a NumPy array, for the compiled engine; a copy where NumPy lacks the dtype.
+    guest
+        A NumPy array as the library's own on the same memory.
     repairs
         Whether ``run`` may call ``forward``, which looks at eager values and computes again what cancellation spoilt.
     lazy
@@ -131,6 +137,9 @@ class Backend:
     writable: bool = True
     threads: bool = False
     quiet: Callable[[], Any] = nullcontext
+    compiler: Callable[[Any, Array], Any] = lambda rule, x: "the library has no compiled engine"
+    host: Callable[[Array], Any] = _same
+    guest: Callable[[Any], Array] = _same
     repairs: bool = True
     lazy: bool = False
 

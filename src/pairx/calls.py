@@ -226,8 +226,8 @@ def assemble(
         shape = axes
     tensors = tuple(a for a in (x, y, *aux) if a is not None)
     traced = backend.traced(*tensors)
-    chosen, reason = choose(backend, rule, engine, traced, x)
     grad = backend.differentiated(*tensors)
+    chosen, reason, kernel = choose(backend, rule, engine, traced, grad, x, axes)
     size = backend.itemsize(rule.compute)
     cost, grad_cost = costs(rule, chosen, axes, backend.shape(x)[-1], size, grad)
     notes = tuple(n for n in (backend.lowered(x),) if n)
@@ -239,10 +239,10 @@ def assemble(
         grad_cost=grad_cost,
         itemsize=backend.itemsize(rule.answer),
         max_bytes=max_bytes,
-        tile_bytes=backend.tile_bytes,
+        tile_bytes=backend.tile_bytes if kernel is None else kernel.tile_bytes,
         free=lambda: backend.free_bytes(backend.device(x)) or free_ram(),
         allocates=allocates and out is None and not backend.lazy,
-        threads=plans.thread_count() if backend.threads and chosen == "array" else 1,
+        threads=plans.thread_count() if kernel is not None or (backend.threads and chosen == "array") else 1,
         op=op,
         metric=row.name,
         backend=backend.name,
@@ -262,11 +262,39 @@ def assemble(
         out = checks.output(backend, out, shape, rule.answer, x=x, y=y)
     block = make_block(backend, rule, chosen, robust=True)
     forward = make_forward(backend, rule, chosen)
-    return Task(plan, backend, x, y, aux, block, forward, rule.answer, out, pairs, rule)
+    return Task(plan, backend, x, y, aux, block, forward, rule.answer, out, pairs, rule, kernel=kernel)
 
 
-def choose(backend: Backend, rule: Rule, engine: str | None, traced: bool, x: Array) -> tuple[str, str]:
-    """The engine of a call, and why."""
+def choose(
+    backend: Backend, rule: Rule, engine: str | None, traced: bool, grad: bool, x: Array, axes: tuple[Any, ...]
+) -> tuple[str, str, Any]:
+    """The engine of a call, why, and its kernels if it is the compiled one."""
+    kernel: Any = "row by row there is nothing to gain" if not rule.matrix else "a traced call may end on another device"
+    if rule.matrix and not traced and engine in (None, "compiled"):
+        kernel = backend.compiler(rule, x)
+    if grad and not isinstance(kernel, str) and not kernel.differentiable:
+        kernel = f"metric {rule.metric.name!r} has no compiled gradient"
+    if engine == "compiled":
+        if isinstance(kernel, str):
+            raise ValueError(f"engine='compiled': {kernel}; leave engine away.")
+        return "compiled", "as asked", kernel
+    if engine is None and not isinstance(kernel, str):
+        d = backend.shape(x)[-1]
+        if rule.metric.product is None or d < PRODUCT_FROM or grad:
+            work = math.prod(axes) * max(d, 1)
+            if work > COMPILE_FROM or kernel.ready():
+                return "compiled", "differences in machine code" + ("" if kernel.ready() else ", compiled at this call"), kernel
+    return (*_uncompiled(backend, rule, engine, traced, x), None)
+
+
+COMPILE_FROM = 1 << 21
+"""Below so many terms a call does not wait for the compiler; and the array engine takes about as long as compiling."""
+PRODUCT_FROM = 512
+"""From so many features on a matrix product is faster than differences, cancellation and all: measured, see docs/design.md."""
+
+
+def _uncompiled(backend: Backend, rule: Rule, engine: str | None, traced: bool, x: Array) -> tuple[str, str]:
+    """The array or the native engine, and why."""
     product = rule.metric.product
     traced = (traced and not backend.lazy) or not backend.repairs  # lazy: each chunk's own backend looks at its values
     if engine == "native" and (product is None or not rule.matrix or rule.omit):
@@ -302,6 +330,10 @@ def costs(rule: Rule, engine: str, axes: tuple[Any, ...], d: Any, size: int, gra
     omitted = 4 if rule.omit else 0
     weighted = 1 if rule.weighted else 0
     broadcast = d * (size * (row.buffers + omitted + weighted) + 2) + 8 * size
+    if engine == "compiled":
+        # Both sides in the computing dtype, one of them packed; a block where the result cannot be written in place.
+        forward = Cost(2 * size, d * size * (8 if row.scale == "row" or row.name in ("kl_divergence", "haversine") else 3) + 64)
+        return forward, Cost(4 * size * 3, 8 * d * size + 64) if grad else None
     if engine == "native" and rule.matrix:
         # The product, its mask, and (for squares) the flat positions of the entries to repair.
         pair = 6 * size + 2 + (0 if row.product == "dot" or rule.fast else 40)

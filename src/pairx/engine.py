@@ -69,6 +69,8 @@ class Task:
     out: Array | None = None
     pairs: tuple[Array, Array] | None = None
     rule: Rule | None = None
+    kernel: Any = None
+    """What the compiled engine runs instead of ``forward``, if it is the plan's."""
     key: Any = None
     """Hashable: tasks with equal keys have the same ``block``, so that a compiled one may be kept. None: unknown."""
 
@@ -113,6 +115,7 @@ def joined(backend: Backend, rule: Rule, pieces: Pieces, xs: Any, ys: Any, aux: 
     (px, sx), (py, sy) = xs, ys
     scale = None
     size = px[0].shape[-1]
+    here = ~(xp.isnan(px[0]) | xp.isnan(py[0])) if rule.omit and size != 0 else None
     if matrix is not None:
         d = px[0] - py[0]
         if robust and size != 0:
@@ -122,7 +125,7 @@ def joined(backend: Backend, rule: Rule, pieces: Pieces, xs: Any, ys: Any, aux: 
         terms = pieces.terms(mixed if rule.factored else d, mixed)
     else:
         if robust and size != 0 and row.scale == "difference":
-            d = px[0] - py[0]
+            d = px[0] - py[0] if here is None else xp.where(here, px[0] - py[0], 0.0)
             scale = backend.detach(largest(xp, d))
             px, py = (d / scale,), (xp.zeros_like(scale),)
         elif robust and size != 0 and row.scale in ("pair", "term"):
@@ -140,8 +143,7 @@ def joined(backend: Backend, rule: Rule, pieces: Pieces, xs: Any, ys: Any, aux: 
     if own is None and not isinstance(n, int):
         n = xp.astype(n, rule.compute)
     present = None
-    if rule.omit and size != 0:
-        here = ~(xp.isnan(px[0]) | xp.isnan(py[0]))
+    if here is not None:
         terms = tuple(xp.where(here, t, 0.0) for t in terms)
         counted = xp.astype(here, rule.compute)
         present = xp.sum(counted if own is None else counted * own, axis=-1)
@@ -422,7 +424,10 @@ def run(task: Task, out: Array | None = None) -> Array:
             if tile is None:
                 return
             x, y = cut(task, tile)
-            store(task, tile, task.forward(x, y, *task.aux), out)
+            if task.kernel is not None:
+                task.kernel.fill(task, tile, x, y, out)
+            else:
+                store(task, tile, task.forward(x, y, *task.aux), out)
 
     if plan.threads == 1:
         work()

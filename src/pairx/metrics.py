@@ -36,7 +36,7 @@ class Pieces(NamedTuple):
     prepare: Callable[..., tuple[tuple[Array, ...], tuple[Array, ...]]] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Metric:
     """One row of the table: a definition and the facts that the engines, the tests and the docs need."""
 

@@ -35,7 +35,7 @@ class Options:
 
 
 _OPTIONS: ContextVar[Options] = ContextVar("pairx_options", default=Options())  # noqa: B039
-ENGINES = ("array", "native")
+ENGINES = ("array", "native", "compiled")
 
 
 @trace_constant
@@ -52,10 +52,10 @@ def options(**settings: Any) -> Iterator[None]:
     ----------
     max_bytes : int or str, optional
         Scratch memory above inputs and result: bytes, ``"64MB"`` (10**6) or ``"64MiB"`` (2**20).
-    engine : {"array", "native"}, optional
+    engine : {"array", "native", "compiled"}, optional
         Force an engine.
     threads : int, optional
-        Threads of the NumPy backend. Default: ``OMP_NUM_THREADS``, else the processors this process may use.
+        Threads of the compiled engine and of the NumPy backend. Default: ``OMP_NUM_THREADS``, else the processors this process may use.
     precision : {"exact", "fast"}, optional
         ``"fast"`` lets a traced call take the matrix product for Euclidean distances, with its cancellation.
 
@@ -223,6 +223,7 @@ def fit(axes: tuple[int, ...], cost: Cost, layout: Layout, limit: int, step: int
         tm = min(m, side)
         tn = min(n, max(1, (room - tm * cost.row) // (tm * cost.pair + cost.row)))
         tm = min(m, max(1, (room - tn * cost.row) // (tn * cost.pair + cost.row)))
+        tm, tn = -(-m // -(-m // tm)), -(-n // -(-n // tn))  # tiles of one size: no thread waits for a late large one
     tile = [*one[:-2], tm, tn]
     if (tm, tn) == (m, n):
         each = tm * tn * cost.pair + (tm + tn) * cost.row

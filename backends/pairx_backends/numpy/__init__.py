@@ -8,7 +8,7 @@ import numpy as np
 from array_api_compat import numpy as xp
 
 from pairx.backend import Backend
-from pairx.engine import Task
+from pairx.engine import Rule, Task
 from pairx.engine import run as walk
 
 
@@ -53,6 +53,13 @@ def run(task: Task) -> Any:
         return walk(task)
 
 
+def compiler(rule: Rule, x: Any) -> Any:
+    """Of the compiled engine, which is imported when it is first asked for."""
+    from pairx_backends import compiled
+
+    return compiled.compiler(rule)
+
+
 BACKEND = Backend(
     name="numpy",
     xp=xp,
@@ -66,4 +73,5 @@ BACKEND = Backend(
     shares=np.may_share_memory,
     threads=True,
     quiet=quiet,
+    compiler=compiler,
 )

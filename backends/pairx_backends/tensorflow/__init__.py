@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from pairx.backend import Backend
-from pairx.engine import Task
+from pairx.engine import Rule, Task
 
 from . import eager, gradient, graph, namespace
 from .gradient import recorded, traced
@@ -149,6 +149,15 @@ def run(task: Task) -> Array:
         return eager.forward(task)
 
 
+def compiler(rule: Rule, x: Array) -> Any:
+    """Of the compiled engine, for tensors in main memory."""
+    if not eager.is_host(x):
+        return f"the tensors are on {device(x)}"
+    from pairx_backends import compiled
+
+    return compiled.compiler(rule)
+
+
 BACKEND = Backend(
     name="tensorflow",
     xp=namespace,
@@ -169,4 +178,6 @@ BACKEND = Backend(
     devices=lambda: tuple(d.name.rpartition("device:")[2] for d in tf.config.list_logical_devices()),
     lowered=lowered,
     writable=False,
+    compiler=compiler,
+    host=eager.view,
 )

@@ -8,6 +8,7 @@ other devices blocks are joined at the end, which peaks at twice the result.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from itertools import islice
@@ -68,7 +69,7 @@ def _on_host(task: Task) -> Task:
     return replace(task, backend=NUMPY, x=view(task.x), y=y, pairs=pairs)
 
 
-def _is_host(x: Array) -> bool:
+def is_host(x: Array) -> bool:
     return str(x.device).endswith("CPU:0")
 
 
@@ -80,9 +81,15 @@ def forward(task: Task) -> Array:
     plan = task.plan
     if plan.blocks == 0:
         return xp.zeros(plan.shape, dtype=task.dtype)
+    if task.kernel is not None:
+        host = replace(_on_host(task), aux=tuple(view(a) for a in task.aux))
+        out = aligned(plan.shape, task.dtype.as_numpy_dtype)
+        with quiet():
+            engine.run(host, out)
+        return handed(out)
     if not plan.axes or (plan.blocks == 1 and plan.layout != "condensed"):
         return direct(task, task.forward)
-    if not _is_host(task.x):
+    if not is_host(task.x):
         return _joined(task)
     host, out = _on_host(task), aligned(plan.shape, task.dtype.as_numpy_dtype)
 
@@ -131,8 +138,8 @@ hundred of them."""
 def backward(task: Task, g: Array, needed: tuple[bool, ...]) -> list[Array]:
     """Gradients of the inputs that need one, tile by tile."""
     plan = task.plan
-    tiles = list(islice(plans.tiles(plan, grad=True), MANY))
-    if len(tiles) == MANY or not _is_host(task.x):
+    tiles = list(islice(plans.tiles(plan, grad=True), MANY if task.kernel is None else None))
+    if (len(tiles) == MANY and task.kernel is None) or not is_host(task.x):
         return compiled_backward(task, g, needed)
     host, slope = _on_host(task), view(g)
     sides = [task.x] if task.y is None else [task.x, task.y]
@@ -145,13 +152,20 @@ def backward(task: Task, g: Array, needed: tuple[bool, ...]) -> list[Array]:
         parts = [tf.convert_to_tensor(p) for p in engine.cut(host, tile)]
         leaves = [*(p if (total := sums[s]) is None else tf.cast(p, total.dtype) for p, s in zip(parts, which, strict=True)), *task.aux]
         wanted = [leaf for leaf, ask in zip(leaves, asked, strict=True) if ask]
+        if task.kernel is not None:
+            grads = _in_machine_code(task, leaves, asked, _cotangent(host, tile, [b - a for a, b in tile.spans], slope))
+            if grads is not None:
+                collect(tile, grads)
+                return
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(wanted)
             block = task.block(*leaves)
         cotangent = tf.convert_to_tensor(_cotangent(host, tile, tuple(block.shape), slope))
         found = iter(tape.gradient(block, wanted, output_gradients=cotangent))
-        for k, ask in enumerate(asked):
-            grad = next(found) if ask else None
+        collect(tile, [next(found) if ask else None for ask in asked])
+
+    def collect(tile: Tile, grads: list[Array | None]) -> None:
+        for k, grad in enumerate(grads):
             if grad is None:
                 continue
             if k > 1:
@@ -166,7 +180,28 @@ def backward(task: Task, g: Array, needed: tuple[bool, ...]) -> list[Array]:
     return [*found, *(t for t, need in zip(totals, needed[len(sides) :], strict=True) if need)]
 
 
-def _cotangent(task: Task, tile: Tile, shape: tuple[int, ...], g: Any) -> Any:
+def _in_machine_code(task: Task, leaves: list[Array], asked: list[bool], cotangent: Any) -> list[Array | None] | None:
+    """The gradients of a tile by the compiled engine; None if it cannot give them for this one."""
+    assert task.rule is not None
+    w = leaves[2] if task.rule.weighted else None
+    wanted = [leaf for leaf, ask in zip(leaves, asked, strict=True) if ask]
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(wanted)
+        panels = [task.kernel.panels(task.backend, leaf, w) for leaf in leaves[:2]]
+    sides = [[view(p) for p in side] for side in panels]
+    needed = (asked[0], asked[1], w is not None and asked[2])
+    found = task.kernel.pull(*sides, None if w is None else view(w), cotangent, needed, task.plan.threads)
+    if found is None:
+        return None
+    pulled = iter(tape.gradient([*panels[0], *panels[1]], wanted, output_gradients=[tf.constant(g) for side in found[:2] for g in side]))
+    grads: list[Array | None] = [next(pulled) if ask else None for ask in asked]
+    if needed[2] and found[2] is not None:
+        own = tf.constant(found[2])
+        grads[2] = own if grads[2] is None else grads[2] + own
+    return grads
+
+
+def _cotangent(task: Task, tile: Tile, shape: Sequence[int], g: Any) -> Any:
     """What a block is pulled back with: the reverse of :func:`pairx.engine.store`."""
     plan = task.plan
     if plan.layout == "condensed":

@@ -97,7 +97,7 @@ def attach(task: Task, forward: Forward, backward: Backward) -> Array:
     """The result of ``forward``, whose gradient is ``backward``'s."""
     tensors = inputs(task)
     symbolic = traced(*tensors)
-    if small(task) or (not symbolic and _tangents(list(tensors))):
+    if (small(task) and task.kernel is None) or (not symbolic and _tangents(list(tensors))):
         return _shaped(task, direct(task))
     floats = tuple(bool(t.dtype.is_floating or t.dtype.is_complex) for t in tensors)
     needed = floats if symbolic else tuple(f and recorded(t) for f, t in zip(floats, tensors, strict=True))

@@ -9,8 +9,9 @@ from array_api_compat import torch as xp
 
 from pairx import plan as plans
 from pairx.backend import Backend, trace_constant
-from pairx.engine import Task, cut, settle
+from pairx.engine import Rule, Task, cut, settle
 from pairx.engine import run as walk
+from pairx_backends.numpy import quiet
 
 _REFUSED = {
     "DTensor": "pass its local part: x.to_local()",
@@ -80,12 +81,12 @@ def direct(task: Task, x: Any, y: Any, *aux: Any) -> Any:
     return result.expand(plan.shape) if tuple(result.shape) != tuple(plan.shape) else result
 
 
-def _cotangent(task: Task, tile: plans.Tile, block: Any, g: Any) -> Any:
+def _cotangent(task: Task, tile: plans.Tile, g: Any) -> Any:
     """What a tile's block is to be pulled back with: the reverse of :func:`pairx.engine.store`."""
     plan = task.plan
     if plan.layout == "condensed":
         place, pieces = plans.condensed(plan, tile)
-        found, at = torch.zeros_like(block), place[-1].start
+        found, at = g.new_zeros([b - a for a, b in tile.spans]), place[-1].start
         for row, column, length in pieces:
             found[..., row, column : column + length] = g[(*place[:-1], slice(at, at + length))]
             at += length
@@ -94,7 +95,7 @@ def _cotangent(task: Task, tile: plans.Tile, block: Any, g: Any) -> Any:
     if tile.kind == "mirror":
         found = found + g[plans.mirrored(tile)].mT.conj()
     elif tile.kind == "diagonal" and plan.zero_self:
-        n = block.shape[-1]
+        n = found.shape[-1]
         found = found.masked_fill(torch.eye(n, dtype=torch.bool, device=g.device), 0.0)
     return found
 
@@ -129,6 +130,8 @@ def _pull(task: Task, x: Any, y: Any, aux: tuple[Any, ...], g: Any, needed: tupl
 
     def back(tile: plans.Tile) -> None:
         parts = (cut(task, tile)) if plan.axes else (x, other)
+        if task.kernel is not None and compiled(tile, parts):
+            return
         leaves = [p.detach().requires_grad_(total is not None) for p, total in zip((*parts, *aux), (gx, gy, *ga), strict=True)]
         with torch.enable_grad():
             block = task.block(*leaves)
@@ -136,20 +139,52 @@ def _pull(task: Task, x: Any, y: Any, aux: tuple[Any, ...], g: Any, needed: tupl
             return
         wanted = [(k, leaf) for k, leaf in enumerate(leaves) if leaf.requires_grad]
         pulled = torch.autograd.grad(
-            block, [leaf for _, leaf in wanted], _cotangent(task, tile, block, g) if plan.axes else g, allow_unused=True
+            block, [leaf for _, leaf in wanted], _cotangent(task, tile, g) if plan.axes else g, allow_unused=True
         )
         for (k, _), grad in zip(wanted, pulled, strict=True):
-            if grad is None:
-                continue
-            total: Any = (gx, gy, *ga)[k]
-            if k > 1 or not plan.axes:
-                total += grad
-                continue
-            part = plans.side(plan, tile, total.shape, "x" if k == 0 else "y")
-            if task.pairs is not None:
-                total[part].index_add_(-plan.core - 1, task.pairs[k][slice(*tile.spans[-1])], grad)
-            else:
-                total[part] += grad
+            if grad is not None:
+                add(tile, k, grad)
+
+    def add(tile: plans.Tile, k: int, grad: Any) -> None:
+        """Add the gradient of one input's part."""
+        total: Any = (gx, gy, *ga)[k]
+        if k > 1 or not plan.axes:
+            total += grad
+            return
+        part = plans.side(plan, tile, total.shape, "x" if k == 0 else "y")
+        if task.pairs is not None:
+            total[part].index_add_(-plan.core - 1, task.pairs[k][slice(*tile.spans[-1])], grad)
+        else:
+            total[part] += grad
+
+    def compiled(tile: plans.Tile, parts: tuple[Any, Any]) -> bool:
+        """The same in machine code; False if it cannot be, for this tile."""
+        kernel, w = task.kernel, aux[0] if task.rule is not None and task.rule.weighted else None
+        leaves = [p.detach().requires_grad_(total is not None) for p, total in zip((*parts, *aux[:1]), (gx, gy, *ga[:1]), strict=False)]
+        weight = leaves[2] if w is not None else None
+        with torch.enable_grad():
+            panels = [kernel.panels(task.backend, leaf, weight) for leaf in leaves[:2]]
+        cotangent = host(_cotangent(task, tile, g))
+        needed = (gx is not None, gy is not None, w is not None and ga[0] is not None)
+        hosted = [[host(p) for p in side] for side in panels]
+        with quiet():
+            found = kernel.pull(*hosted, None if w is None else host(w), cotangent, needed, plan.threads)
+        if found is None:
+            return False
+        pairs = [
+            (p, torch.from_numpy(grad)) for side, grads in zip(panels, found[:2], strict=True) for p, grad in zip(side, grads, strict=True)
+        ]
+        roots = [(p, grad) for p, grad in pairs if p.requires_grad]
+        inputs = [leaf for leaf in leaves if leaf.requires_grad]
+        pulled = iter(torch.autograd.grad([p for p, _ in roots], inputs, [grad for _, grad in roots], allow_unused=True))
+        for k, leaf in enumerate(leaves):
+            grad = next(pulled) if leaf.requires_grad else None
+            if k == 2 and needed[2] and found[2] is not None:
+                own = torch.from_numpy(found[2])
+                grad = own if grad is None else grad + own
+            if grad is not None:
+                add(tile, k, grad)
+        return True
 
     if not plan.axes:
         back(plans.Tile(()))
@@ -213,6 +248,21 @@ def _shares(a: Any, b: Any) -> bool:
     return bool(a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr() and a.numel() and b.numel())
 
 
+def compiler(rule: Rule, x: Any) -> Any:
+    """Of the compiled engine, for tensors in main memory."""
+    if x.device.type != "cpu":
+        return f"the tensors are on {x.device}"
+    from pairx_backends import compiled
+
+    return compiled.compiler(rule)
+
+
+def host(t: Any) -> Any:
+    """A tensor's memory as a NumPy array."""
+    t = t.detach()
+    return (t.float() if t.dtype == torch.bfloat16 else t).resolve_neg().numpy()
+
+
 BACKEND = Backend(
     name="torch",
     xp=xp,
@@ -228,4 +278,7 @@ BACKEND = Backend(
     devices=devices,
     lowered=lowered,
     shares=_shares,
+    compiler=compiler,
+    host=host,
+    guest=torch.from_numpy,
 )

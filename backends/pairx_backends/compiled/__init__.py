@@ -1,0 +1,328 @@
+"""The compiled engine: a metric's definition as machine code for the processor, shared by all libraries in main memory.
+
+``trace`` records the definition, ``emit`` writes expressions for vector registers, ``kernels`` the loops around them, and
+``jit`` compiles and keeps them (with LLVM, as Numba brings it). Here stands what a backend calls.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import lru_cache
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pairx import engine
+from pairx import plan as plans
+from pairx.backend import Backend
+from pairx.checks import dtype_name
+from pairx.engine import Rule, Task
+from pairx.metrics import Metric
+from pairx.plan import Tile
+from pairx_backends.numpy import BACKEND as NUMPY
+
+if TYPE_CHECKING:
+    from .kernels import Definition
+
+Array = Any
+
+
+@lru_cache(1)
+def missing() -> str | None:
+    """Why there is no compiler here, or None."""
+    if find_spec("llvmlite") is None:
+        return "Numba's compiler is not installed: pip install 'pairx[jit]'"
+    return None
+
+
+def compiler(rule: Rule) -> Kernel | str:
+    """The kernels of a rule, not compiled yet, or why it has none."""
+    why = missing()
+    if why:
+        return why
+    row = rule.metric
+    from . import kernels
+
+    if not kernels.capable(row) or rule.varied or rule.quadratic:
+        return f"metric {row.name!r} is not compiled"
+    dtype = dtype_name(rule.compute)
+    scalar = {"float32": "float", "float64": "double"}.get(dtype)
+    if scalar is None:
+        return f"{dtype} is not compiled"
+    try:
+        return _kernel(row, tuple(sorted(rule.params.items())), scalar, rule.weighted, rule.omit)
+    except AttributeError as error:
+        return f"metric {row.name!r} is not compiled: {error}"
+
+
+@lru_cache(256)
+def _kernel(row: Metric, params: tuple[tuple[str, Any], ...], scalar: str, weighted: bool, omit: bool) -> Kernel:
+    return Kernel(row, params, scalar, weighted, omit)
+
+
+class Kernel:
+    """The functions of one metric with its parameters, for one dtype; each is compiled when it is first needed."""
+
+    tile_bytes = 4 << 20
+
+    def __init__(self, row: Metric, params: tuple[tuple[str, Any], ...], scalar: str, weighted: bool, omit: bool) -> None:
+        from . import jit, kernels
+
+        self.dtype = np.dtype("float32" if scalar == "float" else "float64")
+        self.row = row
+        self.pieces = row.define(NUMPY.xp, **dict(params))
+        self.prepared = self.pieces.prepare is not None or row.scale == "row"
+        self.rule = Rule(row, dict(params), self.dtype, self.dtype, True, omit, weighted)
+        probe = np.ones((1, 2), self.dtype)
+        panels, stats = engine.rows(NUMPY, self.rule, self.pieces, probe, None)
+        recipe = kernels.Recipe(row, params, scalar, jit.lanes(scalar), weighted, omit, len(panels), len(stats))
+        self.definition: Definition = kernels.Definition(recipe)
+        self.width = self.definition.tile[1] * recipe.lanes
+        self.slots = kernels.slots(recipe)
+        # A weighted sum with gaps has its weights in n and in what is present, too.
+        self.differentiable = row.differentiable and not stats and not (weighted and omit)
+        self.repairs = row.scale in ("difference", "pair", "term") or weighted
+        self._functions: dict[str, Callable[[int], int]] = {}
+        self._lock = threading.Lock()
+
+    def text(self, name: str) -> str:
+        """The LLVM text of a function."""
+        from . import kernels, pullback
+
+        scalar = self.definition.recipe.scalar
+        if name == "mirror":
+            return kernels.mirror(scalar)
+        if name == "pack":
+            return kernels.pack(scalar, self.width)
+        if name == "slope":
+            return pullback.slope(self.definition)
+        if name.startswith("pull_"):
+            return pullback.pull(self.definition, name[-1])  # type: ignore[arg-type]
+        made: str = getattr(kernels, name)(self.definition)
+        return made
+
+    def function(self, name: str) -> Callable[[int], int]:
+        """A function, compiled at its first use or read from where it was kept."""
+        found = self._functions.get(name)
+        if found is None:
+            from . import jit
+
+            with self._lock:
+                if name not in self._functions:
+                    self._functions[name] = jit.build(self.text(name), name.partition("_")[0], f"{self.row.name} for {self.dtype.name} ({name})")
+                found = self._functions[name]
+        return found
+
+    def ready(self) -> bool:
+        """Whether no compiler need be waited for."""
+        from . import jit
+
+        return "forward" in self._functions or jit.kept(self.text("forward"))
+
+    def fill(self, task: Task, tile: Tile, x: Array, y: Array, out: Array) -> None:
+        """Write one tile of a walk where it belongs, in place if the result's memory allows it."""
+        backend, plan = task.backend, task.plan
+        left = backend.host(x)
+        right = left if y is x else backend.host(y)
+        w = backend.host(task.aux[0]) if self.rule.weighted else None
+        diagonal = tile.kind == "diagonal"
+        target = backend.host(out) if plan.layout == "matrix" and dtype_name(task.dtype) == self.dtype.name else None
+        place = None if target is None else target[plans.whole(tile)]
+        if place is None or (place.shape[-1] > 1 and place.strides[-1] != place.itemsize) or not place.flags.aligned:
+            place = np.empty([b - a for a, b in tile.spans], self.dtype)
+            self._batches(left, right, w, place, False)
+            engine.store(task, tile, backend.guest(place), out)
+            return
+        self._batches(left, right, w, place, diagonal)
+        if diagonal and plan.zero_self:
+            i = np.arange(place.shape[-1])
+            place[..., i, i] = np.where(np.isnan(place[..., i, i]), math.nan, 0.0)
+        if tile.kind == "mirror":
+            assert target is not None
+            target[plans.mirrored(tile)] = np.swapaxes(place, -1, -2)
+
+    def _batches(self, x: Array, y: Array, w: Array | None, out: Array, diagonal: bool) -> None:
+        """Each matrix of a batch; ``diagonal`` computes the upper triangle and mirrors it."""
+        lead = out.shape[:-2]
+        for place in np.ndindex(*lead):
+            left, right = (a[tuple(0 if n == 1 else p for p, n in zip(place[len(lead) - a.ndim + 2 :], a.shape, strict=False))] for a in (x, y))
+            self.values(left, left if x is y else right, w, out[place], diagonal)
+            if diagonal:
+                self.mirror(out[place])
+
+    def rows(self, a: Array, w: Array | None) -> tuple[list[Array], list[Array]]:
+        """The panels and numbers of the rows of one side, each with its features side by side."""
+        a = np.asarray(a, self.dtype)
+        if not self.prepared:
+            return [a], []
+        with NUMPY.quiet():
+            panels, stats = engine.rows(NUMPY, self.rule, self.pieces, a, w)
+        return list(panels), [np.ascontiguousarray(s[..., 0]) for s in stats]
+
+    def packed(self, panel: Array) -> Array:
+        """(n, d) as panels of neighbouring rows."""
+        n, d = panel.shape
+        out = np.empty((-(-n // self.width), d, self.width), self.dtype)
+        if out.size:
+            if not panel.flags.aligned:
+                panel = panel.copy()
+            size = self.dtype.itemsize
+            a = np.array([n, d, panel.ctypes.data, panel.strides[0] // size, panel.strides[1] // size, out.ctypes.data], np.int64)
+            self.function("pack")(a.ctypes.data)
+        return out
+
+    def values(self, x: Array, y: Array, w: Array | None, out: Array, upper: bool = False) -> None:
+        """Distances of all rows of x and y, (m, d) and (n, d), into ``out``, whose columns lie side by side."""
+        m, n = out.shape
+        if m == 0 or n == 0:
+            return
+        xs, sx = self.rows(x, w)
+        ys, sy = (xs, sx) if y is x else self.rows(y, w)
+        d = xs[0].shape[-1]
+        weights = np.ones(max(d, 1), self.dtype) if w is None else np.ascontiguousarray(w, self.dtype)
+        count = np.array([x.shape[-1] if w is None else weights.sum(dtype=self.dtype)], self.dtype)
+        index = self.slots.index
+        a = np.zeros(len(index), np.int64)
+        a[:8] = m, n, d, upper, out.ctypes.data, out.strides[0] // self.dtype.itemsize, weights.ctypes.data, count.ctypes.data
+        held = []
+        for p, (left, right) in enumerate(zip(xs, ys, strict=True)):
+            if left.strides[-1] != left.itemsize or not left.flags.aligned or left.strides[0] % left.itemsize:
+                left = np.ascontiguousarray(left)
+            right = self.packed(right)
+            held += [left, right]
+            a[index[f"x{p}"]], a[index[f"xs{p}"]] = left.ctypes.data, left.strides[0] // left.itemsize
+            a[index[f"y{p}"]] = right.ctypes.data
+        for p, (left, right) in enumerate(zip(sx, sy, strict=True)):
+            right = np.concatenate([right, np.zeros(self.width, self.dtype)])  # whole vectors are read
+            held += [left, right]
+            a[index[f"sx{p}"]], a[index[f"sy{p}"]] = left.ctypes.data, right.ctypes.data
+        if self.function("forward")(a.ctypes.data) and self.repairs:
+            self.function("repair")(a.ctypes.data)
+
+    def mirror(self, out: Array) -> None:
+        """The triangle below the diagonal from that above it."""
+        a = np.array([out.shape[0], out.ctypes.data, out.strides[0] // self.dtype.itemsize], np.int64)
+        self.function("mirror")(a.ctypes.data)
+
+    # --- gradients
+
+    def panels(self, backend: Backend, x: Array, w: Array | None) -> list[Array]:
+        """The panels of a row in the library's own operations, for it to differentiate."""
+        rule = replace(self.rule, compute=getattr(backend.xp, self.dtype.name))
+        pieces = self.row.define(backend.xp, **self.rule.params)
+        return list(engine.rows(backend, rule, pieces, x, w)[0])
+
+    def pull(
+        self, xs: list[Array], ys: list[Array], w: Array | None, g: Array, needed: tuple[bool, bool, bool], threads: int = 1
+    ) -> tuple[list[Array], list[Array], Array | None] | None:
+        """From the cotangents (..., m, n) of a tile to those of the panels of x, of y, and of the weights.
+
+        None: a distance overflowed or underflowed on the way, and the array engine's scaled form must be differentiated.
+        """
+        gx, gy = [np.zeros(a.shape, self.dtype) for a in xs], [np.zeros(a.shape, self.dtype) for a in ys]
+        gw = np.zeros(xs[0].shape[-1], self.dtype) if needed[2] and self.row.reduce == "sum" else None
+        lead = g.shape[:-2]
+        for place in np.ndindex(*lead):
+            x_at, y_at = (tuple(0 if n == 1 else p for p, n in zip(place[len(lead) - a[0].ndim + 2 :], a[0].shape, strict=False)) for a in (xs, ys))
+            found = self._pull([a[x_at] for a in xs], [a[y_at] for a in ys], w, g[place], (*needed[:2], gw is not None), threads)
+            if found is None:
+                return None
+            for total, part in zip(gx, found[0], strict=True):
+                total[x_at] += part
+            for total, part in zip(gy, found[1], strict=True):
+                total[y_at] += part
+            if gw is not None:
+                gw += found[2]
+        return gx, gy, gw
+
+    def _pull(self, xs: list[Array], ys: list[Array], w: Array | None, g: Array, needed: tuple[bool, bool, bool], threads: int) -> Any:
+        from . import pullback
+
+        m, n = g.shape
+        d = xs[0].shape[-1]
+        lanes = self.definition.recipe.lanes
+        width = -(-max(d, 1) // lanes) * lanes
+        xs, ys = ([self._padded(a, width) for a in side] for side in (xs, ys))
+        gx, gy = ([np.zeros_like(a) for a in side] for side in (xs, ys))
+        gw = None
+        if m and n and d:
+            cs = -(-n // self.width) * self.width
+            worth = np.empty((len(self.definition.terms), m, cs), self.dtype)
+            maxima = np.empty((m, cs), self.dtype) if self.row.reduce == "max" else worth[0]
+            weights = np.ones(width, self.dtype) if w is None else self._padded(np.asarray(w)[None], width)[0]
+            cotangents = self._padded(g, cs)
+            index = pullback.slope_slots(self.definition.recipe).index
+            count = np.array([d if w is None else weights[:d].sum(dtype=self.dtype)], self.dtype)
+            packed = [self.packed(a[:, :d]) for a in ys]
+            size = self.dtype.itemsize
+
+            def slope(start: int, stop: int) -> int:
+                a = np.zeros(len(index), np.int64)
+                rest = {
+                    "m": stop - start, "n": n, "d": d, "w": weights.ctypes.data, "count": count.ctypes.data, "gs": cs, "cs": cs,
+                    "plane": m * cs, "g": cotangents.ctypes.data + start * cs * size, "c": worth.ctypes.data + start * cs * size,
+                    "r": maxima.ctypes.data + start * cs * size,
+                }  # fmt: skip
+                for p, (left, right) in enumerate(zip(xs, packed, strict=True)):
+                    rest |= {f"x{p}": left.ctypes.data + start * width * size, f"xs{p}": width, f"y{p}": right.ctypes.data}
+                for name, value in rest.items():
+                    a[index[name]] = value
+                return self.function("slope")(a.ctypes.data)
+
+            if any(share(slope, m, threads)):
+                return None
+            order = pullback.pull_slots(self.definition.recipe).index
+
+            def pull(side: str, own: list[Array], other: list[Array], totals: list[Array]) -> None:
+                rows, columns, by_own, by_other = (n, m, 1, cs) if side == "y" else (m, n, cs, 1)
+
+                def part(start: int, stop: int) -> int:
+                    a = np.zeros(len(order), np.int64)
+                    rest = {
+                        "m": stop - start, "n": columns, "d": d, "width": width, "c": worth.ctypes.data + start * by_own * size,
+                        "plane": m * cs, "by_own": by_own, "by_other": by_other, "r": maxima.ctypes.data + start * by_own * size,
+                        "w": weights.ctypes.data,
+                    }  # fmt: skip
+                    for p, (mine, theirs) in enumerate(zip(own, other, strict=True)):
+                        rest |= {f"own{p}": mine.ctypes.data + start * width * size, f"other{p}": theirs.ctypes.data}
+                    for p, total in enumerate(totals):
+                        rest[f"total{p}"] = total.ctypes.data + start * width * size
+                    for name, value in rest.items():
+                        a[order[name]] = value
+                    return self.function(f"pull_{side}")(a.ctypes.data)
+
+                share(part, rows, threads)
+
+            if needed[0]:
+                pull("x", xs, ys, gx)
+            if needed[1]:
+                pull("y", ys, xs, gy)
+            if needed[2]:
+                each = np.zeros_like(xs[0])
+                pull("w", xs, ys, [each])
+                gw = each[:, :d].sum(axis=0)
+        return [a[:, :d] for a in gx], [a[:, :d] for a in gy], gw if gw is not None else 0.0
+
+    def _padded(self, a: Array, width: int) -> Array:
+        """Rows of whole vectors in the computing dtype: the same memory where they are so already."""
+        if a.shape[-1] == width and a.dtype == self.dtype and a.flags.c_contiguous and a.flags.aligned:
+            return a
+        found = np.zeros((a.shape[0], width), self.dtype)
+        found[:, : a.shape[-1]] = a
+        return found
+
+
+def share(work: Callable[[int, int], int], rows: int, threads: int) -> list[int]:
+    """``work(start, stop)`` for pieces of the rows, on several threads; a piece is a whole number of register tiles."""
+    pieces = max(1, min(threads, rows // 16))
+    step = -(-rows // pieces // 16) * 16 or 16
+    spans = [(i, min(i + step, rows)) for i in range(0, rows, step)]
+    if len(spans) <= 1:
+        return [work(*s) for s in spans]
+    with ThreadPoolExecutor(len(spans), thread_name_prefix="pairx") as pool:
+        return list(pool.map(lambda s: work(*s), spans))

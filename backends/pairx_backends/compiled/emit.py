@@ -1,0 +1,435 @@
+"""LLVM's text for expressions of :mod:`.trace`: several pairs at once, side by side in one vector register.
+
+Explicit vectors, since what a compiler's own vectoriser makes of a loop over features changes with its mood. Nothing here
+reorders a sum or forgets NaN: of the fast-math flags only ``contract`` (a * b + c in one rounding) and ``nsz`` are used.
+The elementary functions follow fdlibm (Sun Microsystems, 1993): errors below 1.5 units in the last place.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from .trace import Node, order
+
+Value = str
+Bits = tuple[int, int, int, str]
+_BITS: dict[str, Bits] = {"float": (32, 23, 127, "i32"), "double": (64, 52, 1023, "i64")}
+"""Width, bits of the mantissa, bias of the exponent, integer of the same width."""
+_LOG = {
+    "float": (0.66666662693, 0.40000972152, 0.28498786688, 0.24279078841),
+    "double": (
+        6.666666666666735130e-01, 3.999999999940941908e-01, 2.857142874366239149e-01, 2.222219843214978396e-01,
+        1.818357216161805012e-01, 1.531383769920937332e-01, 1.479819860511658591e-01,
+    ),
+}  # fmt: skip
+_LN2 = {"float": (6.9313812256e-01, 9.0580006145e-06), "double": (6.93147180369123816490e-01, 1.90821492927058770002e-10)}
+_EXP = {
+    "float": (1.6666625440e-1, -2.7667332906e-3),
+    "double": (1.66666666666666019037e-01, -2.77777777770155933842e-03, 6.61375632143793436117e-05, -1.65339022054652515390e-06,
+               4.13813679705723846039e-08),
+}  # fmt: skip
+_MAGIC = {"float": 12582912.0, "double": 6755399441055744.0}
+"""1.5 times 2 ** (bits of the mantissa): what is added to it is rounded to a whole number, which then stands in its low bits."""
+
+
+class Code:
+    """The text of one function while it grows."""
+
+    def __init__(self, scalar: str, lanes: int) -> None:
+        self.scalar, self.lanes = scalar, lanes
+        self.lines: list[str] = []
+        self.entry: list[str] = []
+        self.declared: dict[str, str] = {}
+        self._count = 0
+
+    # --- types and constants
+
+    @property
+    def vector(self) -> str:
+        """The type of ``lanes`` numbers."""
+        return self.of(self.scalar)
+
+    @property
+    def whole(self) -> str:
+        """The type of as many integers of the same width."""
+        return self.of(_BITS[self.scalar][3])
+
+    @property
+    def truth(self) -> str:
+        """The type of as many booleans."""
+        return self.of("i1")
+
+    def of(self, scalar: str) -> str:
+        """``lanes`` of a scalar type."""
+        return scalar if self.lanes == 1 else f"<{self.lanes} x {scalar}>"
+
+    def constant(self, value: float, scalar: str | None = None) -> Value:
+        """A number in every lane."""
+        scalar = scalar or self.scalar
+        if scalar == "float":
+            try:
+                value = struct.unpack("f", struct.pack("f", value))[0]
+            except OverflowError:
+                value = math.copysign(math.inf, value)
+        text = f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"
+        return self.splat(text, scalar)
+
+    def integer(self, value: int, scalar: str | None = None) -> Value:
+        """A whole number in every lane."""
+        return self.splat(str(value), scalar or _BITS[self.scalar][3])
+
+    def splat(self, text: str, scalar: str) -> Value:
+        """A constant in every lane."""
+        return text if self.lanes == 1 else "<" + ", ".join([f"{scalar} {text}"] * self.lanes) + ">"
+
+    # --- instructions
+
+    def name(self) -> Value:
+        """A fresh name."""
+        self._count += 1
+        return f"%v{self._count}"
+
+    def put(self, text: str) -> Value:
+        """An instruction with a result."""
+        found = self.name()
+        self.lines.append(f"  {found} = {text}")
+        return found
+
+    def do(self, text: str) -> None:
+        """An instruction without one."""
+        self.lines.append(f"  {text}")
+
+    def room(self, kind: str, count: int = 1) -> Value:
+        """Memory of the function's own; what fits into registers ends there."""
+        found = self.name()
+        self.entry.append(f"  {found} = alloca {kind}, i64 {count}, align 64")
+        return found
+
+    def load(self, pointer: Value, kind: str, align: int | None = None) -> Value:
+        """A value from memory."""
+        return self.put(f"load {kind}, ptr {pointer}" + (f", align {align}" if align else ""))
+
+    def store(self, value: Value, kind: str, pointer: Value, align: int | None = None) -> None:
+        """A value into memory."""
+        self.do(f"store {kind} {value}, ptr {pointer}" + (f", align {align}" if align else ""))
+
+    def at(self, pointer: Value, index: Value, kind: str | None = None) -> Value:
+        """The address of an element."""
+        return self.put(f"getelementptr inbounds {kind or self.scalar}, ptr {pointer}, i64 {index}")
+
+    def call(self, function: str, result: str, *args: tuple[str, Value], flags: str = "") -> Value:
+        """A call of an intrinsic or of the C library."""
+        self.declared[function] = f"declare {result} @{function}({', '.join(kind for kind, _ in args)})"
+        return self.put(f"call {flags}{result} @{function}({', '.join(f'{kind} {value}' for kind, value in args)})")
+
+    def intrinsic(self, function: str, *args: Value) -> Value:
+        """An LLVM intrinsic on vectors of numbers."""
+        suffix = {"float": "f32", "double": "f64"}[self.scalar]
+        kind = suffix if self.lanes == 1 else f"v{self.lanes}{suffix}"
+        return self.call(f"llvm.{function}.{kind}", self.vector, *((self.vector, a) for a in args), flags="nsz ")
+
+    def arith(self, op: str, a: Value, b: Value) -> Value:
+        """add, sub, mul or div of numbers."""
+        return self.put(f"f{op} contract nsz {self.vector} {a}, {b}")
+
+    def fma(self, a: Value, b: Value, c: Value) -> Value:
+        """a * b + c, where the processor can in one rounding."""
+        return self.intrinsic("fmuladd", a, b, c)
+
+    def ints(self, op: str, a: Value, b: Value) -> Value:
+        """An operation of whole numbers."""
+        return self.put(f"{op} {self.whole} {a}, {b}")
+
+    def bits(self, a: Value) -> Value:
+        """A number's bits."""
+        return self.put(f"bitcast {self.vector} {a} to {self.whole}")
+
+    def number(self, a: Value) -> Value:
+        """The number of these bits."""
+        return self.put(f"bitcast {self.whole} {a} to {self.vector}")
+
+    def choose(self, test: Value, a: Value, b: Value) -> Value:
+        """``a`` where the test holds."""
+        return self.put(f"select {self.truth} {test}, {self.vector} {a}, {self.vector} {b}")
+
+    def compare(self, how: str, a: Value, b: Value) -> Value:
+        """A comparison by LLVM's name: oeq, une, olt, ..."""
+        return self.put(f"fcmp {how} {self.vector} {a}, {b}")
+
+    def spread(self, value: Value) -> Value:
+        """One number in every lane."""
+        if self.lanes == 1:
+            return value
+        one = self.put(f"insertelement {self.vector} poison, {self.scalar} {value}, i64 0")
+        return self.put(f"shufflevector {self.vector} {one}, {self.vector} poison, <{self.lanes} x i32> zeroinitializer")
+
+    # --- control
+
+    def label(self) -> str:
+        """A fresh name of a block."""
+        self._count += 1
+        return f"b{self._count}"
+
+    def start(self, label: str) -> None:
+        """Begin a block."""
+        self.lines.append(f"{label}:")
+
+    @contextmanager
+    def loop(self, start: Value, stop: Value, step: int | Value = 1) -> Iterator[Value]:
+        """``for i in range(start, stop, step)``."""
+        counter = self.room("i64")
+        self.store(start, "i64", counter)
+        head, body, end = self.label(), self.label(), self.label()
+        self.do(f"br label %{head}")
+        self.start(head)
+        i = self.load(counter, "i64")
+        self.do(f"br i1 {self.put(f'icmp slt i64 {i}, {stop}')}, label %{body}, label %{end}")
+        self.start(body)
+        yield i
+        self.store(self.put(f"add nsw i64 {i}, {step}"), "i64", counter)
+        self.do(f"br label %{head}")
+        self.start(end)
+
+    @contextmanager
+    def when(self, test: Value) -> Iterator[None]:
+        """``if test:``."""
+        body, end = self.label(), self.label()
+        self.do(f"br i1 {test}, label %{body}, label %{end}")
+        self.start(body)
+        yield
+        self.do(f"br label %{end}")
+        self.start(end)
+
+    def smaller(self, a: Value, b: Value) -> Value:
+        """The smaller of two counts."""
+        return self.put(f"select i1 {self.put(f'icmp slt i64 {a}, {b}')}, i64 {a}, i64 {b}")
+
+    # --- expressions
+
+    def expressions(self, roots: list[Node], inputs: dict[str, Value]) -> list[Value]:
+        """The values of expressions, given those of their inputs."""
+        value: dict[int, Value] = {}
+        for node in order(roots):
+            args = [value[id(a)] for a in node.args]
+            kind = node.args[0].boolean if node.args else False
+            if node.op == "input":
+                found = inputs[node.value]
+            elif node.op == "constant":
+                found = self.constant(node.value)
+            elif node.op in ("add", "sub", "mul", "div"):
+                found = self.arith(node.op, *args)
+            elif node.op in ("eq", "ne", "lt", "le"):
+                found = self.compare({"eq": "oeq", "ne": "une", "lt": "olt", "le": "ole"}[node.op], *args)
+            elif node.op in ("and", "or"):
+                found = self.put(f"{node.op} {self.truth} {args[0]}, {args[1]}")
+            elif node.op == "not":
+                found = self.put(f"xor {self.truth} {args[0]}, {self.splat('true', 'i1')}")
+            elif node.op == "where":
+                test = args[0] if kind else self.compare("une", args[0], self.constant(0.0))
+                found = self.choose(test, args[1], args[2])
+            elif node.op == "pow":
+                found = self.pow(args[0], node.value)
+            else:
+                rule: Callable[..., Value] = getattr(self, node.op)
+                found = rule(*args)
+            value[id(node)] = found
+        return [value[id(r)] for r in roots]
+
+    def neg(self, a: Value) -> Value:
+        """-a."""
+        return self.put(f"fneg {self.vector} {a}")
+
+    def abs(self, a: Value) -> Value:
+        """\\|a\\|."""
+        return self.intrinsic("fabs", a)
+
+    def sqrt(self, a: Value) -> Value:
+        """The square root."""
+        return self.intrinsic("sqrt", a)
+
+    def maximum(self, a: Value, b: Value) -> Value:
+        """The larger; NaN if either is."""
+        return self.intrinsic("maximum", a, b)
+
+    def minimum(self, a: Value, b: Value) -> Value:
+        """The smaller; NaN if either is."""
+        return self.intrinsic("minimum", a, b)
+
+    def sign(self, a: Value) -> Value:
+        """1, -1, or 0 at 0."""
+        return self.choose(self.compare("oeq", a, self.constant(0.0)), a, self.intrinsic("copysign", self.constant(1.0), a))
+
+    def _libm(self, function: str, *args: Value) -> Value:
+        """The C library's function, lane by lane: for metrics that need it once for a pair."""
+        name = function + ("f" if self.scalar == "float" else "")
+        if self.lanes == 1:
+            return self.call(name, self.scalar, *((self.scalar, a) for a in args))
+        found = "poison"
+        for lane in range(self.lanes):
+            parts = [self.put(f"extractelement {self.vector} {a}, i64 {lane}") for a in args]
+            one = self.call(name, self.scalar, *((self.scalar, p) for p in parts))
+            found = self.put(f"insertelement {self.vector} {found}, {self.scalar} {one}, i64 {lane}")
+        return found
+
+    def sin(self, a: Value) -> Value:
+        """The sine."""
+        return self._libm("sin", a)
+
+    def cos(self, a: Value) -> Value:
+        """The cosine."""
+        return self._libm("cos", a)
+
+    def tanh(self, a: Value) -> Value:
+        """The hyperbolic tangent."""
+        return self._libm("tanh", a)
+
+    def atan2(self, a: Value, b: Value) -> Value:
+        """The angle of (b, a)."""
+        return self._libm("atan2", a, b)
+
+    def _polynomial(self, z: Value, factors: tuple[float, ...]) -> Value:
+        """z (c0 + z (c1 + ...))."""
+        found = self.constant(factors[-1])
+        for factor in reversed(factors[:-1]):
+            found = self.fma(found, z, self.constant(factor))
+        return self.arith("mul", found, z)
+
+    def _parts(self, a: Value) -> tuple[Value, Value]:
+        """a = 2 ** k (1 + f), with 1 + f between sqrt(1/2) and sqrt(2); a is normal and positive."""
+        width, mantissa, bias, _ = _BITS[self.scalar]
+        half = struct.unpack("<i", struct.pack("<f", math.sqrt(0.5)))[0] if width == 32 else 0x3FE6A09E667F3BCD
+        bits = self.bits(a)
+        shift = self.integer(mantissa)
+        k = self.ints("ashr", self.ints("sub", bits, self.integer(half)), shift)
+        f = self.arith("sub", self.number(self.ints("sub", bits, self.ints("shl", k, shift))), self.constant(1.0))
+        magic = self.bits(self.constant(_MAGIC[self.scalar]))
+        return self.arith("sub", self.number(self.ints("add", k, magic)), self.constant(_MAGIC[self.scalar])), f
+
+    def _normal(self, a: Value) -> tuple[Value, Value]:
+        """``a`` with what is subnormal scaled up, and what that adds to the logarithm to base 2."""
+        width, mantissa, bias, _ = _BITS[self.scalar]
+        tiny = self.compare("olt", a, self.constant(2.0 ** (1 - bias)))
+        up = self.arith("mul", a, self.constant(2.0 ** (mantissa + 2)))
+        return self.choose(tiny, up, a), self.choose(tiny, self.constant(-float(mantissa + 2)), self.constant(0.0))
+
+    def _log_parts(self, f: Value) -> tuple[Value, Value]:
+        """log(1 + f) = f - (half - tail)."""
+        s = self.arith("div", f, self.arith("add", f, self.constant(2.0)))
+        r = self._polynomial(self.arith("mul", s, s), _LOG[self.scalar])
+        half = self.arith("mul", self.constant(0.5), self.arith("mul", f, f))
+        return half, self.arith("mul", s, self.arith("add", half, r))
+
+    def _log_edges(self, a: Value, found: Value) -> Value:
+        """log 0 is -inf, log inf is inf; of a negative number or NaN it is NaN."""
+        found = self.choose(self.compare("oeq", a, self.constant(math.inf)), a, found)
+        found = self.choose(self.compare("oeq", a, self.constant(0.0)), self.constant(-math.inf), found)
+        return self.choose(self.compare("uge", a, self.constant(0.0)), self.arith("add", found, self._nan(a)), self.constant(math.nan))
+
+    def _nan(self, a: Value) -> Value:
+        """NaN where a is, else 0."""
+        return self.choose(self.compare("uno", a, a), self.constant(math.nan), self.constant(0.0))
+
+    def log(self, a: Value) -> Value:
+        """The natural logarithm."""
+        high, low = (self.constant(c) for c in _LN2[self.scalar])
+        normal, more = self._normal(a)
+        k, f = self._parts(normal)
+        k = self.arith("add", k, more)
+        half, tail = self._log_parts(f)
+        inner = self.arith("sub", half, self.fma(k, low, tail))
+        return self._log_edges(a, self.fma(k, high, self.arith("sub", f, inner)))
+
+    def log1p(self, a: Value) -> Value:
+        """log(1 + a), exact for small a: what rounding 1 + a lost is added again."""
+        high, low = (self.constant(c) for c in _LN2[self.scalar])
+        one = self.constant(1.0)
+        u = self.arith("add", one, a)
+        large = self.arith("sub", one, self.arith("sub", u, a))
+        small = self.arith("sub", a, self.arith("sub", u, one))
+        c = self.arith("div", self.choose(self.compare("oge", u, self.constant(2.0)), large, small), u)
+        k, f = self._parts(u)
+        half, tail = self._log_parts(f)
+        inner = self.arith("sub", half, self.arith("add", self.fma(k, low, c), tail))
+        return self._log_edges(u, self.fma(k, high, self.arith("sub", f, inner)))
+
+    def _scaled(self, a: Value, k: Value) -> Value:
+        """a 2 ** k, where k is a rounded number plus the magic one: in two steps, so that neither overflows."""
+        _, mantissa, bias, _ = _BITS[self.scalar]
+        whole = self.ints("sub", self.bits(k), self.bits(self.constant(_MAGIC[self.scalar])))
+        first = self.ints("ashr", whole, self.integer(1))
+        for part in (first, self.ints("sub", whole, first)):
+            exponent = self.ints("shl", self.ints("add", part, self.integer(bias)), self.integer(mantissa))
+            a = self.arith("mul", a, self.number(exponent))
+        return a
+
+    def exp(self, a: Value) -> Value:
+        """The exponential function."""
+        high, low = (self.constant(c) for c in _LN2[self.scalar])
+        top, bottom = (710.0, -746.0) if self.scalar == "double" else (89.0, -104.0)
+        magic = self.constant(_MAGIC[self.scalar])
+        inside = self.choose(self.compare("ogt", a, self.constant(top)), self.constant(top), a)
+        inside = self.choose(self.compare("olt", a, self.constant(bottom)), self.constant(bottom), inside)
+        shifted = self.put(f"fadd {self.vector} {self.put(f'fmul {self.vector} {inside}, {self.constant(1 / math.log(2))}')}, {magic}")
+        k = self.put(f"fsub {self.vector} {shifted}, {magic}")
+        upper = self.fma(self.neg(k), high, inside)
+        lower = self.arith("mul", k, low)
+        r = self.arith("sub", upper, lower)
+        c = self.arith("sub", r, self._polynomial(self.arith("mul", r, r), _EXP[self.scalar]))
+        part = self.arith("div", self.arith("mul", r, c), self.arith("sub", self.constant(2.0), c))
+        y = self.arith("add", self.constant(1.0), self.arith("add", self.arith("sub", part, lower), upper))
+        return self.arith("add", self._scaled(y, shifted), self._nan(a))
+
+    def pow(self, a: Value, exponent: float) -> Value:
+        """a ** exponent for a >= 0: the whole part of the logarithm is multiplied without rounding.
+
+        float32 takes the way through float64, which is faster than any of its own with the same digits.
+        """
+        if self.scalar == "float":
+            wide = Code("double", self.lanes)
+            wide.lines, wide.entry, wide.declared, wide._count = self.lines, self.entry, self.declared, self._count
+            up = wide.put(f"fpext {self.vector} {a} to {wide.vector}")
+            found = wide.pow(up, exponent)
+            self._count = wide._count
+            return self.put(f"fptrunc {wide.vector} {found} to {self.vector}")
+        magic, power = self.constant(_MAGIC[self.scalar]), self.constant(exponent)
+        normal, more = self._normal(a)
+        k, f = self._parts(normal)
+        k = self.arith("add", k, more)
+        half, tail = self._log_parts(f)
+        fraction = self.arith("mul", self.arith("sub", f, self.arith("sub", half, tail)), self.constant(exponent / math.log(2)))
+        high = self.put(f"fmul {self.vector} {k}, {power}")
+        low = self.intrinsic("fma", k, power, self.neg(high))
+        total = self.arith("add", high, fraction)
+        limit = self.constant(2200.0)
+        total = self.choose(self.compare("ogt", total, limit), limit, total)
+        total = self.choose(self.compare("olt", total, self.neg(limit)), self.neg(limit), total)
+        shifted = self.put(f"fadd {self.vector} {total}, {magic}")
+        n = self.put(f"fsub {self.vector} {shifted}, {magic}")
+        rest = self.arith("add", self.arith("add", self.put(f"fsub {self.vector} {high}, {n}"), low), fraction)
+        rest = self.choose(self.compare("olt", self.abs(rest), self.constant(1.0)), rest, self.constant(0.0))
+        found = self._scaled(self.exp(self.arith("mul", rest, self.constant(math.log(2)))), shifted)
+        at_inf, at_zero = (math.inf, 0.0) if exponent > 0 else (0.0, math.inf)
+        found = self.choose(self.compare("oeq", a, self.constant(math.inf)), self.constant(at_inf), found)
+        found = self.choose(self.compare("oeq", a, self.constant(0.0)), self.constant(at_zero), found)
+        return self.choose(self.compare("oge", a, self.constant(0.0)), found, self.constant(math.nan))
+
+    # --- the whole
+
+    def function(self, name: str, arguments: str, result: str) -> str:
+        """The text of the finished function."""
+        return "\n".join([f"define {result} @{name}({arguments}) nounwind {{", "entry:", *self.entry, *self.lines, "}", ""])
+
+
+def module(codes: list[Code], functions: list[str]) -> str:
+    """The text of a module."""
+    declared = sorted({d for c in codes for d in c.declared.values()})
+    return "\n".join([*declared, "", *functions])
+
+
+def describe(value: Any) -> str:
+    """A parameter in a key."""
+    return value.hex() if isinstance(value, float) else repr(value)

@@ -1,0 +1,150 @@
+"""From LLVM's text to a function: compiled for this processor, and kept on disk for the next process."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import logging
+import os
+import sys
+import tempfile
+import threading
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import llvmlite.binding as llvm
+
+log = logging.getLogger("pairx")
+_LOCK = threading.RLock()
+_KEPT: list[Any] = []
+Function = Any
+
+
+@cache
+def machine() -> Any:
+    """The processor that this process runs on."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    target = llvm.Target.from_default_triple()
+    libm = ctypes.CDLL("ucrtbase") if sys.platform == "win32" else ctypes.CDLL(None)
+    if not hasattr(libm, "sinf"):
+        from ctypes.util import find_library
+
+        libm = ctypes.CDLL(find_library("m"))
+    for name in ("sin", "cos", "tanh", "atan2", "pow"):
+        for suffix in ("", "f"):
+            llvm.add_symbol(name + suffix, ctypes.cast(getattr(libm, name + suffix), ctypes.c_void_p).value)
+    return target.create_target_machine(
+        cpu=llvm.get_host_cpu_name(), features=features(), opt=3, reloc="pic" if sys.platform != "win32" else "default", codemodel="jitdefault"
+    )
+
+
+@cache
+def features() -> str:
+    """The instructions there are, as LLVM writes them."""
+    return str(llvm.get_host_cpu_features().flatten())
+
+
+@cache
+def lanes(scalar: str) -> int:
+    """How many numbers fill one vector register."""
+    found = features()
+    width = 64 if "+avx512f" in found and "-prefer" not in found else 32 if "+avx" in found else 16
+    return width // (4 if scalar == "float" else 8)
+
+
+def folder() -> Path | None:
+    """Where compiled code is kept: PAIRX_CACHE_DIR, or the user's cache folder; None where nothing can be written.
+
+    Code from there is run, so it must be a folder of this user's own.
+    """
+    chosen = os.environ.get("PAIRX_CACHE_DIR")
+    if chosen == "":
+        return None
+    if chosen:
+        base = Path(chosen)
+    elif sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home()) / "pairx"
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches" / "pairx"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pairx"
+    try:
+        base.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if hasattr(os, "getuid"):
+            about = base.stat()
+            if about.st_uid != os.getuid() or about.st_mode & 0o022:
+                return None
+        return base if os.access(base, os.W_OK | os.R_OK) else None
+    except (OSError, RuntimeError):
+        return None
+
+
+def key(text: str) -> str:
+    """What the compiled code depends on: the text, the processor, and who compiles."""
+    parts = (text, llvmlite.__version__, str(llvm.llvm_version_info), llvm.get_host_cpu_name(), features(), sys.platform)
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:40]
+
+
+def read(name: str) -> bytes | None:
+    """Kept code, if it is there and whole: its checksum stands before it."""
+    base = folder()
+    if base is None:
+        return None
+    try:
+        data = (base / f"{name}.bin").read_bytes()
+    except OSError:
+        return None
+    return data[32:] if hashlib.sha256(data[32:]).digest() == data[:32] else None
+
+
+def keep(name: str, code: bytes) -> None:
+    """Write compiled code under its final name in one step; a failure costs the next process a second, and no more."""
+    base = folder()
+    if base is None:
+        return
+    try:
+        handle, part = tempfile.mkstemp(dir=base, prefix=".part-")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(hashlib.sha256(code).digest() + code)
+            os.replace(part, base / f"{name}.bin")
+        except BaseException:
+            Path(part).unlink(missing_ok=True)
+            raise
+    except OSError:
+        log.debug("pairx: the compiled code could not be kept in %s", base)
+
+
+def kept(text: str) -> bool:
+    """Whether the code of a text is on disk."""
+    return read(key(text)) is not None
+
+
+def build(text: str, name: str, what: str) -> Function:
+    """The function ``name`` of a module's text, as ``f(address of slots) -> int``; it runs without Python's lock."""
+    with _LOCK:
+        identity = key(text)
+        code = read(identity)
+        parsed = llvm.parse_assembly(text if code is None else "")
+        parsed.triple = machine().triple
+        parsed.data_layout = str(machine().target_data)
+        if code is None:
+            log.debug("pairx: compiling %s", what)
+            parsed.verify()
+            options = llvm.create_pipeline_tuning_options(speed_level=3)
+            options.loop_unrolling = True
+            builder = llvm.create_pass_builder(machine(), options)
+            builder.getModulePassManager().run(parsed, builder)
+            code = machine().emit_object(parsed)
+            keep(identity, code)
+        engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine())
+        engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+        engine.finalize_object()
+        address = engine.get_function_address(name)
+        if not address:
+            raise RuntimeError(f"{what}: the compiled code has no function {name}.")
+        _KEPT.append(engine)
+        return ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(address)

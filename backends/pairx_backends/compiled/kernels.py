@@ -1,0 +1,448 @@
+"""The loops around a metric's expressions: values, cotangents, gradients and the repair of odd values, as LLVM's text.
+
+Every function takes one pointer to 64-bit slots (sizes, strides in elements, addresses), named by :class:`Slots`. x lies as it
+came, row by row; y is packed in panels of some columns each, feature by feature, so that one load brings one feature of
+neighbouring rows. A tile of (rows x columns) sums stays in registers while the features go by.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from pairx.metrics import Metric
+
+from .emit import Code, Value, module
+from .trace import Node, Scalars, derivatives, evaluate, order
+
+CHUNK = 256
+"""Features that are summed before the sum joins the total: rounding errors grow with this, not with all features."""
+
+
+class Slots:
+    """Names for the 64-bit arguments of a kernel."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+        self.index = {n: i for i, n in enumerate(names)}
+
+    def read(self, code: Code, name: str, kind: str = "i64") -> Value:
+        """Load one of them."""
+        return code.load(code.at("%a", str(self.index[name]), "i64"), kind)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a kernel depends on: equal recipes have equal kernels."""
+
+    metric: Metric
+    params: tuple[tuple[str, Any], ...]
+    scalar: str
+    """float or double."""
+    lanes: int
+    weighted: bool
+    omit: bool
+    panels: int
+    x_stats: int
+
+
+class Definition:
+    """The expressions of one recipe."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.graph = graph = Scalars()
+        pieces = recipe.metric.define(graph, **dict(recipe.params))
+        self.x = [graph.input(f"x{i}") for i in range(recipe.panels)]
+        self.y = [graph.input(f"y{i}") for i in range(recipe.panels)]
+        self.terms: list[Node] = [self._node(t) for t in pieces.terms(*self.x, *self.y)]
+        self.reduced = [graph.input(f"r{i}") for i in range(len(self.terms))]
+        self.sx = [graph.input(f"sx{i}") for i in range(recipe.x_stats)]
+        self.sy = [graph.input(f"sy{i}") for i in range(recipe.x_stats)]
+        self.n = graph.input("n")
+        self.result = self._node(pieces.finish(tuple(self.reduced), tuple(self.sx), tuple(self.sy), self.n))
+
+    def _node(self, value: Any) -> Node:
+        return value if isinstance(value, Node) else self.graph.constant(value)
+
+    @cached_property
+    def linear(self) -> bool:
+        """The distance is its one joined term: its cotangent is that of the term."""
+        return self.result is self.reduced[0]
+
+    @cached_property
+    def weight(self) -> int:
+        """How many operations a term takes, heavy ones counted as several."""
+        heavy = {"div": 4, "sqrt": 4, "log": 20, "log1p": 24, "exp": 20, "pow": 60, "sin": 40, "cos": 40, "atan2": 60}
+        return sum(heavy.get(n.op, 1) for n in order(self.terms) if n.op not in ("input", "constant"))
+
+    @cached_property
+    def tile(self) -> tuple[int, int]:
+        """Rows, and vectors of columns, of a register tile."""
+        sums = len(self.terms) + self.recipe.omit
+        if self.weight > 16:
+            return 2, 1
+        if sums > 1 or self.weight > 8:
+            return 3, 2 if sums < 3 else 1
+        return 4, 2
+
+
+def capable(metric: Metric) -> bool:
+    """Whether a metric can be compiled: joined terms of features, of real numbers."""
+    return metric.product in (None, "squared") and metric.domain in ("real", "nonnegative", "latlon") and metric.kind != "similarity"
+
+
+# --- values -------------------------------------------------------------------------------------------------------------
+
+
+def slots(recipe: Recipe) -> Slots:
+    """The arguments of the forward kernel."""
+    names = ["m", "n", "d", "upper", "out", "stride", "w", "count"]
+    names += [f"{s}{i}" for i in range(recipe.panels) for s in ("x", "xs", "y")]
+    names += [f"{s}{i}" for i in range(recipe.x_stats) for s in ("sx", "sy")]
+    return Slots(*names)
+
+
+def forward(definition: Definition) -> str:
+    """``out[i, j]`` for all i, j (``upper``: for j >= i only); answers whether any value needs the repair."""
+    recipe, tile = definition.recipe, definition.tile
+    code = Code(recipe.scalar, recipe.lanes)
+    names = slots(recipe)
+    rows, vectors = tile
+    width = vectors * recipe.lanes
+    m, n, upper = names.read(code, "m"), names.read(code, "n"), names.read(code, "upper")
+    out, stride = names.read(code, "out", "ptr"), names.read(code, "stride")
+    count = code.spread(code.load(names.read(code, "count", "ptr"), code.scalar))
+    odd = code.room("i64")
+    code.store("0", "i64", odd)
+    with code.loop("0", n, width) as j, code.loop("0", m, rows) as i:
+        # A tile below the diagonal is skipped: its last column is before its first row.
+        last = code.put(f"add i64 {j}, {width}")
+        below = code.put(f"icmp sle i64 {last}, {i}")
+        wanted = code.put(f"select i1 {code.put(f'icmp ne i64 {upper}, 0')}, i1 {below}, i1 false")
+        with code.when(code.put(f"xor i1 {wanted}, true")):
+            places = [code.smaller(code.put(f"add i64 {i}, {a}"), code.put(f"sub i64 {m}, 1")) for a in range(rows)]
+            reduced = _joined(code, definition, names, places, j)
+            for a in range(rows):
+                for v in range(vectors):
+                    start = code.put(f"add i64 {j}, {v * recipe.lanes}")
+                    value = _finished(code, definition, names, reduced[a][v], places[a], start, count)
+                    spoilt = _odd(code, definition, value)
+                    if spoilt is not None:
+                        flag = code.put(f"zext i1 {_any(code, spoilt)} to i64")
+                        code.store(code.put(f"or i64 {code.load(odd, 'i64')}, {flag}"), "i64", odd)
+                    target = code.at(out, code.put(f"add i64 {code.put(f'mul i64 {places[a]}, {stride}')}, {start}"))
+                    _store(code, value, target, code.put(f"sub i64 {n}, {start}"))
+    code.do(f"ret i64 {code.load(odd, 'i64')}")
+    return module([code], [code.function("forward", "ptr noalias %a", "i64")])
+
+
+def _joined(code: Code, definition: Definition, names: Slots, places: list[Value], j: Value) -> list[list[list[Value]]]:
+    """Each term joined over the features, for a register tile: [row][vector][term]."""
+    recipe, (rows, vectors) = definition.recipe, definition.tile
+    lanes, terms = recipe.lanes, len(definition.terms)
+    width, sums = vectors * lanes, terms + recipe.omit
+    d = names.read(code, "d")
+    largest = recipe.metric.reduce == "max"
+    total = [[[code.room(code.vector) for _ in range(sums)] for _ in range(vectors)] for _ in range(rows)]
+    part = [[[code.room(code.vector) for _ in range(sums)] for _ in range(vectors)] for _ in range(rows)]
+    every = [(a, v, t) for a in range(rows) for v in range(vectors) for t in range(sums)]
+    zero = code.constant(0.0)
+    for a, v, t in every:
+        code.store(zero, code.vector, total[a][v][t])
+    xs = []
+    for p in range(recipe.panels):
+        base, stride = names.read(code, f"x{p}", "ptr"), names.read(code, f"xs{p}")
+        xs.append([code.at(base, code.put(f"mul i64 {place}, {stride}")) for place in places])
+    ys = [code.at(names.read(code, f"y{p}", "ptr"), code.put(f"mul i64 {j}, {d}")) for p in range(recipe.panels)]
+    w = names.read(code, "w", "ptr")
+    with code.loop("0", d, CHUNK) as first:
+        for a, v, t in every:
+            code.store(zero, code.vector, part[a][v][t])
+        stop = code.smaller(code.put(f"add i64 {first}, {CHUNK}"), d)
+        with code.loop(first, stop) as k:
+            at = code.put(f"mul i64 {k}, {width}")
+            y = [
+                [code.load(code.at(panel, code.put(f"add i64 {at}, {v * lanes}")), code.vector, 4) for panel in ys]
+                for v in range(vectors)
+            ]
+            weight = code.spread(code.load(code.at(w, k), code.scalar)) if recipe.weighted else None
+            for a in range(rows):
+                x = [code.spread(code.load(code.at(panel[a], k), code.scalar)) for panel in xs]
+                for v in range(vectors):
+                    _accumulate(code, definition, x, y[v], weight, part[a][v], largest)
+        for a, v, t in every:
+            new, old = code.load(part[a][v][t], code.vector), code.load(total[a][v][t], code.vector)
+            joined = _larger(code, old, new) if largest and t < terms else code.arith("add", old, new)
+            code.store(joined, code.vector, total[a][v][t])
+    return [[[code.load(s, code.vector) for s in total[a][v]] for v in range(vectors)] for a in range(rows)]
+
+
+def _accumulate(
+    code: Code, definition: Definition, x: list[Value], y: list[Value], weight: Value | None, sums: list[Value], largest: bool
+) -> None:
+    recipe = definition.recipe
+    inputs = {f"x{p}": v for p, v in enumerate(x)} | {f"y{p}": v for p, v in enumerate(y)}
+    values = code.expressions(definition.terms, inputs)
+    here = None
+    if recipe.omit:
+        here = code.compare("ord", x[0], y[0])
+        values = [code.choose(here, v, code.constant(0.0)) for v in values]
+    for value, place in zip(values, sums, strict=False):
+        old = code.load(place, code.vector)
+        if largest:
+            if weight is not None:
+                value = code.choose(code.compare("ogt", weight, code.constant(0.0)), value, code.constant(0.0))
+            new = _larger(code, old, value)
+        else:
+            new = code.arith("add", old, value) if weight is None else code.fma(value, weight, old)
+        code.store(new, code.vector, place)
+    if here is not None:
+        counted = code.choose(here, weight if weight is not None else code.constant(1.0), code.constant(0.0))
+        place = sums[-1]
+        code.store(code.arith("add", code.load(place, code.vector), counted), code.vector, place)
+
+
+def _larger(code: Code, a: Value, b: Value) -> Value:
+    """The larger of two terms: they are 0 or more, so their bits are ordered as they are, and NaN is above infinity."""
+    a, b = code.bits(a), code.bits(code.abs(b))
+    test = code.put(f"icmp sgt {code.whole} {a}, {b}")
+    return code.number(code.put(f"select {code.truth} {test}, {code.whole} {a}, {code.whole} {b}"))
+
+
+def _finished(
+    code: Code, definition: Definition, names: Slots, reduced: list[Value], row: Value, column: Value, count: Value
+) -> Value:
+    """The distance of one vector of pairs."""
+    values, inputs = _inputs(code, definition, names, reduced, row, column, count)
+    return code.expressions([definition.result], inputs)[0]
+
+
+def _inputs(
+    code: Code, definition: Definition, names: Slots, reduced: list[Value], row: Value, column: Value, count: Value
+) -> tuple[list[Value], dict[str, Value]]:
+    recipe = definition.recipe
+    values = reduced[: len(definition.terms)]
+    if recipe.omit:
+        present = reduced[-1]
+        some = code.compare("ogt", present, code.constant(0.0))
+        if recipe.metric.reduce == "sum":
+            gap = code.arith("div", count, code.choose(some, present, code.constant(1.0)))
+            values = [code.arith("mul", v, gap) for v in values]
+        values = [code.choose(some, v, code.constant(math.nan)) for v in values]
+    inputs = {f"r{i}": v for i, v in enumerate(values)} | {"n": count}
+    for i in range(recipe.x_stats):
+        inputs[f"sx{i}"] = code.spread(code.load(code.at(names.read(code, f"sx{i}", "ptr"), row), code.scalar))
+        inputs[f"sy{i}"] = code.load(code.at(names.read(code, f"sy{i}", "ptr"), column), code.vector, 4)
+    return values, inputs
+
+
+def lowest(definition: Definition) -> float:
+    """A distance below this came of sums that lost digits to subnormal numbers."""
+    metric = definition.recipe.metric
+    if metric.scale != "difference":
+        return 0.0
+    normal, eps = (2.0**-126, 2.0**-23) if definition.recipe.scalar == "float" else (2.0**-1022, 2.0**-52)
+    return (normal / eps) ** min(1.0, 1 / dict(definition.recipe.params).get("p", 2.0))
+
+
+def _odd(code: Code, definition: Definition, value: Value) -> Value | None:
+    """Which values are inf, NaN or too small to be trusted."""
+    metric = definition.recipe.metric
+    if metric.scale in ("difference", "pair", "term"):
+        good = code.put(
+            f"and {code.truth} {code.compare('oge', value, code.constant(lowest(definition)))}, "
+            f"{code.compare('olt', value, code.constant(math.inf))}"
+        )
+        return code.put(f"xor {code.truth} {good}, {code.splat('true', 'i1')}")
+    return code.compare("uno", value, value) if definition.recipe.weighted else None
+
+
+def _any(code: Code, test: Value) -> Value:
+    if code.lanes == 1:
+        return test
+    bits = code.put(f"bitcast {code.truth} {test} to i{code.lanes}")
+    return code.put(f"icmp ne i{code.lanes} {bits}, 0")
+
+
+def _store(code: Code, value: Value, target: Value, left: Value) -> None:
+    """A vector of results; at the right edge only what there is."""
+    lanes = code.lanes
+    whole, edge, end = code.label(), code.label(), code.label()
+    code.do(f"br i1 {code.put(f'icmp sge i64 {left}, {lanes}')}, label %{whole}, label %{edge}")
+    code.start(whole)
+    code.store(value, code.vector, target, 4)
+    code.do(f"br label %{end}")
+    code.start(edge)
+    shelf = code.room(code.vector)
+    code.store(value, code.vector, shelf)
+    with code.loop("0", code.smaller(left, str(lanes))) as k:
+        code.store(code.load(code.at(shelf, k), code.scalar), code.scalar, code.at(target, k))
+    code.do(f"br label %{end}")
+    code.start(end)
+
+
+# --- repair -------------------------------------------------------------------------------------------------------------
+
+
+def repair(definition: Definition) -> str:
+    """Compute the odd values again, one pair at a time, scaled so that nothing overflows or underflows on the way.
+
+    The rules are those of :func:`pairx.engine.joined`. A pair with NaN keeps it, and equal rows their 0.
+    """
+    recipe, metric = definition.recipe, definition.recipe.metric
+    code = Code(recipe.scalar, 1)
+    names = slots(recipe)
+    width = definition.tile[1] * recipe.lanes
+    m, n, d, upper = (names.read(code, s) for s in ("m", "n", "d", "upper"))
+    out, stride = names.read(code, "out", "ptr"), names.read(code, "stride")
+    count = code.load(names.read(code, "count", "ptr"), code.scalar)
+    w = names.read(code, "w", "ptr")
+    vector, zero, one = code.vector, code.constant(0.0), code.constant(1.0)
+    x0, y0 = names.read(code, "x0", "ptr"), names.read(code, "y0", "ptr")
+    top, gaps, factor = code.room(vector), code.room("i1"), code.room(vector)
+    sums = [code.room(vector) for _ in range(len(definition.terms) + recipe.omit)]
+    with code.loop("0", m) as i:
+        first = code.put(f"select i1 {code.put(f'icmp ne i64 {upper}, 0')}, i64 {i}, i64 0")
+        with code.loop(first, n) as j:
+            target = code.at(out, code.put(f"add i64 {code.put(f'mul i64 {i}, {stride}')}, {j}"))
+            spoilt = _odd(code, definition, code.load(target, vector))
+            assert spoilt is not None
+            with code.when(spoilt):
+                x_row = code.at(x0, code.put(f"mul i64 {i}, {names.read(code, 'xs0')}"))
+                panel, lane = code.put(f"sdiv i64 {j}, {width}"), code.put(f"srem i64 {j}, {width}")
+                start = code.put(f"mul i64 {code.put(f'mul i64 {panel}, {d}')}, {width}")
+                y_row = code.at(y0, code.put(f"add i64 {start}, {lane}"))
+
+                def pair(k: Value, x_row: Value = x_row, y_row: Value = y_row) -> tuple[Value, Value]:
+                    y = code.at(y_row, code.put(f"mul i64 {k}, {width}"))
+                    return code.load(code.at(x_row, k), vector), code.load(y, vector)
+
+                code.store(zero, vector, top)
+                code.store("false", "i1", gaps)
+                with code.loop("0", d) as k:
+                    x, y = pair(k)
+                    gap = code.compare("uno", x, y)
+                    code.store(code.put(f"or i1 {code.load(gaps, 'i1')}, {gap}"), "i1", gaps)
+                    size = code.abs(code.arith("sub", x, y)) if metric.scale == "difference" else None
+                    if size is None:
+                        a, b = code.abs(x), code.abs(y)
+                        size = code.choose(code.compare("ogt", a, b), a, b)
+                    old = code.load(top, vector)
+                    code.store(code.choose(code.compare("ogt", size, old), size, old), vector, top)
+                largest = code.load(top, vector)
+                if metric.scale == "difference":  # 1 where it is 0 or not finite
+                    usable = code.put(
+                        f"and i1 {code.compare('ogt', largest, zero)}, {code.compare('olt', largest, code.constant(math.inf))}"
+                    )
+                    code.store(code.choose(usable, largest, one), vector, factor)
+                    worth = code.compare("ogt", largest, zero)
+                else:
+                    worth = "true"
+                if not recipe.omit:
+                    whole = code.put(f"xor i1 {code.load(gaps, 'i1')}, true")
+                    worth = code.put(f"and i1 {worth}, {whole}")
+                with code.when(worth):
+                    _again(code, definition, names, pair, (i, j, d, w, count, largest, code.load(factor, vector)), sums, target)
+    code.do("ret i64 0")
+    return module([code], [code.function("repair", "ptr noalias %a", "i64")])
+
+
+def _again(code: Code, definition: Definition, names: Slots, pair: Any, given: tuple[Value, ...], sums: list[Value], target: Value) -> None:
+    """One pair, scaled."""
+    i, j, d, w, count, largest, divisor = given
+    recipe, metric = definition.recipe, definition.recipe.metric
+    vector, zero, one = code.vector, code.constant(0.0), code.constant(1.0)
+    for place in sums:
+        code.store(zero, vector, place)
+    greatest = 3.4028234663852886e38 if recipe.scalar == "float" else 1.7976931348623157e308
+    eighth = code.arith("mul", code.put(f"sitofp i64 {d} to {code.scalar}"), code.constant(8.0))
+    edge, shrink = code.arith("div", code.constant(greatest), eighth), code.arith("div", one, eighth)
+    with code.loop("0", d) as k:
+        x, y = pair(k)
+        present = code.compare("ord", x, y)
+        weight = code.load(code.at(w, k), vector) if recipe.weighted else None
+        if metric.scale == "difference":
+            x, y = code.arith("div", code.arith("sub", x, y), divisor), zero
+        elif metric.scale in ("pair", "term"):
+            size = largest
+            if metric.scale == "term":
+                a, b = code.abs(x), code.abs(y)
+                size = code.choose(code.compare("ogt", a, b), a, b)
+            factor = code.choose(code.compare("ogt", size, edge), shrink, one)
+            x, y = code.arith("mul", x, factor), code.arith("mul", y, factor)
+        values = code.expressions(definition.terms, {"x0": x, "y0": y})
+        if recipe.omit:
+            values = [code.choose(present, v, zero) for v in values]
+        for value, place in zip(values, sums, strict=False):
+            old = code.load(place, vector)
+            if metric.reduce == "max":
+                if weight is not None:
+                    value = code.choose(code.compare("ogt", weight, zero), value, zero)
+                code.store(_larger(code, old, value), vector, place)
+                continue
+            if weight is not None:  # what overflowed in a feature without weight does not count
+                none = code.compare("oeq", weight, zero)
+                lost = code.compare("oeq", code.abs(value), code.constant(math.inf))
+                value = code.choose(code.put(f"and i1 {none}, {lost}"), zero, value)
+                value = code.arith("mul", value, weight)
+            code.store(code.arith("add", old, value), vector, place)
+        if recipe.omit:
+            counted = code.choose(present, weight or one, zero)
+            code.store(code.arith("add", code.load(sums[-1], vector), counted), vector, sums[-1])
+    reduced = [code.load(s, vector) for s in sums]
+    value = _finished(code, definition, names, reduced, i, j, count)
+    if metric.scale == "difference":
+        value = code.arith("mul", value, divisor)
+    code.store(value, vector, target)
+
+
+# --- copies -------------------------------------------------------------------------------------------------------------
+
+
+def mirror(scalar: str) -> str:
+    """``out[j, i] = out[i, j]`` for j > i, in blocks that stay in the cache."""
+    code = Code(scalar, 1)
+    names = MIRROR
+    n, out, stride = names.read(code, "n"), names.read(code, "out", "ptr"), names.read(code, "stride")
+    step = 32
+    with code.loop("0", n, step) as ib, code.loop(ib, n, step) as jb:
+        i_stop, j_stop = (code.smaller(code.put(f"add i64 {b}, {step}"), n) for b in (ib, jb))
+        with code.loop(ib, i_stop) as i:
+            after = code.put(f"add i64 {i}, 1")
+            start = code.put(f"select i1 {code.put(f'icmp sgt i64 {jb}, {after}')}, i64 {jb}, i64 {after}")
+            row = code.at(out, code.put(f"mul i64 {i}, {stride}"))
+            with code.loop(start, j_stop) as j:
+                value = code.load(code.at(row, j), scalar)
+                code.store(value, scalar, code.at(out, code.put(f"add i64 {code.put(f'mul i64 {j}, {stride}')}, {i}")))
+    code.do("ret i64 0")
+    return module([code], [code.function("mirror", "ptr %a", "i64")])
+
+
+MIRROR = Slots("n", "out", "stride")
+
+
+def pack(scalar: str, width: int) -> str:
+    """Columns into panels of ``width``: (n, d) with any strides becomes (n / width, d, width), the last row repeated."""
+    code = Code(scalar, 1)
+    names = PACK
+    n, d, y, out = names.read(code, "n"), names.read(code, "d"), names.read(code, "y", "ptr"), names.read(code, "out", "ptr")
+    by_row, by_feature = names.read(code, "row"), names.read(code, "feature")
+    with code.loop("0", n, width) as j:
+        target = code.at(out, code.put(f"mul i64 {j}, {d}"))
+        rows = [
+            code.at(y, code.put(f"mul i64 {code.smaller(code.put(f'add i64 {j}, {b}'), code.put(f'sub i64 {n}, 1'))}, {by_row}"))
+            for b in range(width)
+        ]
+        with code.loop("0", d) as k:
+            place = code.at(target, code.put(f"mul i64 {k}, {width}"))
+            feature = code.put(f"mul i64 {k}, {by_feature}")
+            for b, row in enumerate(rows):
+                code.store(code.load(code.at(row, feature), scalar), scalar, code.at(place, str(b)))
+    code.do("ret i64 0")
+    return module([code], [code.function("pack", "ptr noalias %a", "i64")])
+
+
+PACK = Slots("n", "d", "y", "row", "feature", "out")

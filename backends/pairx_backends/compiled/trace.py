@@ -1,0 +1,277 @@
+"""A metric's definition as expressions: its text run once on symbols, and the derivative of what came out.
+
+The text of :mod:`pairx.metrics` has no ``if`` on a value, so one run records all of it. ``Scalars`` is the namespace that it
+is given; what it returns are :class:`Node`, equal where they are equal (so that nothing is computed twice).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+BOOLEAN = {"eq", "ne", "lt", "le", "and", "or", "not"}
+
+
+class Node:
+    """One operation on one number of a pair, or an input of it."""
+
+    __slots__ = ("args", "graph", "op", "value")
+
+    def __init__(self, graph: Scalars, op: str, args: tuple[Node, ...], value: Any) -> None:
+        self.graph, self.op, self.args, self.value = graph, op, args, value
+
+    @property
+    def boolean(self) -> bool:
+        """True or false, and no number."""
+        return self.op in BOOLEAN
+
+    def __add__(self, other: Any) -> Node:
+        return self.graph.make("add", self, other)
+
+    def __radd__(self, other: Any) -> Node:
+        return self.graph.make("add", other, self)
+
+    def __sub__(self, other: Any) -> Node:
+        return self.graph.make("sub", self, other)
+
+    def __rsub__(self, other: Any) -> Node:
+        return self.graph.make("sub", other, self)
+
+    def __mul__(self, other: Any) -> Node:
+        return self.graph.make("mul", self, other)
+
+    def __rmul__(self, other: Any) -> Node:
+        return self.graph.make("mul", other, self)
+
+    def __truediv__(self, other: Any) -> Node:
+        return self.graph.make("div", self, other)
+
+    def __rtruediv__(self, other: Any) -> Node:
+        return self.graph.make("div", other, self)
+
+    def __neg__(self) -> Node:
+        return self.graph.make("neg", self)
+
+    def __pow__(self, exponent: float) -> Node:
+        return self.graph.power(self, float(exponent))
+
+    def __eq__(self, other: object) -> Any:
+        return self.graph.make("eq", self, other)
+
+    def __ne__(self, other: object) -> Any:
+        return self.graph.make("ne", self, other)
+
+    def __lt__(self, other: Any) -> Node:
+        return self.graph.make("lt", self, other)
+
+    def __le__(self, other: Any) -> Node:
+        return self.graph.make("le", self, other)
+
+    def __gt__(self, other: Any) -> Node:
+        return self.graph.make("lt", other, self)
+
+    def __ge__(self, other: Any) -> Node:
+        return self.graph.make("le", other, self)
+
+    def __and__(self, other: Any) -> Node:
+        return self.graph.make("and", self, other)
+
+    def __or__(self, other: Any) -> Node:
+        return self.graph.make("or", self, other)
+
+    def __invert__(self) -> Node:
+        return self.graph.make("not", self)
+
+    def __bool__(self) -> bool:
+        raise TypeError("A definition must not branch on a value: take xp.where.")
+
+    __hash__ = object.__hash__
+
+
+class Scalars:
+    """The namespace of one number of each side, and the table of its nodes."""
+
+    def __init__(self) -> None:
+        self._known: dict[Any, Node] = {}
+
+    def node(self, op: str, args: tuple[Node, ...] = (), value: Any = None) -> Node:
+        """The one node of this operation on these arguments."""
+        key = (op, tuple(map(id, args)), value if not isinstance(value, float) else (value, math.copysign(1.0, value), value != value))
+        if key not in self._known:
+            self._known[key] = Node(self, op, args, value)
+        return self._known[key]
+
+    def input(self, name: str) -> Node:
+        """A number that comes from outside."""
+        return self.node("input", value=name)
+
+    def constant(self, value: float) -> Node:
+        """A number known while tracing."""
+        value = float(value)
+        return self.node("constant", value=math.nan if value != value else value)
+
+    def make(self, op: str, *args: Any) -> Node:
+        """An operation; what is known already is computed now, and what changes nothing is left away."""
+        nodes = tuple(a if isinstance(a, Node) else self.constant(a) for a in args)
+        if op == "mul":
+            for a, b in (nodes, nodes[::-1]):
+                if a.op == "constant" and a.value == 1.0:
+                    return b
+        if op == "div" and nodes[1].op == "constant" and nodes[1].value == 1.0:
+            return nodes[0]
+        if op == "neg" and nodes[0].op == "constant":
+            return self.constant(-nodes[0].value)
+        if op == "neg" and nodes[0].op == "neg":
+            return nodes[0].args[0]
+        return self.node(op, nodes)
+
+    def power(self, a: Node, exponent: float) -> Node:
+        """a ** exponent: products and square roots for multiples of a quarter up to 4, else the library's power."""
+        if exponent == 1.0:
+            return a
+        quarters = exponent * 4
+        if quarters != int(quarters) or not 0 < exponent <= 4:
+            return self.node("pow", (a,), exponent)
+        whole, rest = divmod(int(quarters), 4)
+        root = self.sqrt(a) if rest else a
+        parts = [a] * whole + ([root] if rest & 2 else []) + ([self.sqrt(root)] if rest & 1 else [])
+        found = parts[0]
+        for part in parts[1:]:
+            found = found * part
+        return found
+
+    def __getattr__(self, op: str) -> Callable[..., Node]:
+        if op not in {"sqrt", "exp", "log", "log1p", "sin", "cos", "atan2", "tanh", "abs", "maximum", "minimum", "where"}:
+            raise AttributeError(f"A compiled definition cannot use {op}.")
+        return lambda *args: self.make(op, *args)
+
+    def divide(self, a: Any, b: Any) -> Node:
+        """a / b."""
+        return self.make("div", a, b)
+
+    def clip(self, a: Any, low: float, high: float) -> Node:
+        """Into [low, high]; NaN stays."""
+        return self.make("minimum", self.make("maximum", a, low), high)
+
+    def ones_like(self, a: Any) -> Node:
+        """1."""
+        return self.constant(1.0)
+
+    def zeros_like(self, a: Any) -> Node:
+        """0."""
+        return self.constant(0.0)
+
+    def full_like(self, a: Any, value: float) -> Node:
+        """A constant."""
+        return self.constant(value)
+
+    def isnan(self, a: Any) -> Node:
+        """NaN is what does not equal itself."""
+        return self.make("ne", a, a)
+
+    def isinf(self, a: Any) -> Node:
+        """Plus or minus infinity."""
+        return self.make("eq", self.make("abs", a), math.inf)
+
+
+def order(roots: Iterable[Node]) -> list[Node]:
+    """Every node that the roots need, each after its arguments."""
+    found: dict[int, Node] = {}
+
+    def visit(node: Node) -> None:
+        if id(node) not in found:
+            for arg in node.args:
+                visit(arg)
+            found[id(node)] = node
+
+    for root in roots:
+        visit(root)
+    return list(found.values())
+
+
+def evaluate(roots: Iterable[Node], **inputs: float) -> list[float]:
+    """The values of expressions for given inputs, in float64."""
+    import numpy as np
+
+    rules: dict[str, Any] = {
+        "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "neg": np.negative, "abs": np.abs, "sqrt": np.sqrt,
+        "exp": np.exp, "log": np.log, "log1p": np.log1p, "sin": np.sin, "cos": np.cos, "atan2": np.arctan2, "tanh": np.tanh,
+        "sign": np.sign, "maximum": np.maximum, "minimum": np.minimum, "where": np.where, "eq": np.equal, "ne": np.not_equal,
+        "lt": np.less, "le": np.less_equal, "and": np.logical_and, "or": np.logical_or, "not": np.logical_not,
+    }  # fmt: skip
+    roots = list(roots)
+    value: dict[int, Any] = {}
+    with np.errstate(all="ignore"):
+        for node in order(roots):
+            args = [value[id(a)] for a in node.args]
+            if node.op == "input":
+                value[id(node)] = np.float64(inputs[node.value])
+            elif node.op == "constant":
+                value[id(node)] = np.float64(node.value)
+            elif node.op == "pow":
+                value[id(node)] = args[0] ** node.value
+            else:
+                value[id(node)] = rules[node.op](*args)
+    return [float(value[id(r)]) for r in roots]
+
+
+def derivatives(root: Node, wanted: list[Node], seed: Any = 1.0) -> list[Node]:
+    """``seed`` times the derivative of ``root`` by each of ``wanted``, in reverse.
+
+    The conventions are those of the gradients everywhere in pairx: slope 0 of \\|x\\| at 0, halves at a tie of a maximum.
+    What a ``where`` does not choose gets the cotangent 0, and the definitions keep it finite.
+    """
+    graph = root.graph
+    slope: dict[int, Node] = {id(root): seed if isinstance(seed, Node) else graph.constant(seed)}
+
+    def give(node: Node, part: Node) -> None:
+        if node.op != "constant":
+            slope[id(node)] = slope[id(node)] + part if id(node) in slope else part
+
+    for node in reversed(order([root])):
+        g = slope.get(id(node))
+        if g is None or node.boolean:
+            continue
+        args = node.args
+        if node.op == "add":
+            give(args[0], g), give(args[1], g)
+        elif node.op == "sub":
+            give(args[0], g), give(args[1], -g)
+        elif node.op == "mul":
+            give(args[0], g * args[1]), give(args[1], g * args[0])
+        elif node.op == "div":
+            part = g / args[1]
+            give(args[0], part), give(args[1], -(part * node))
+        elif node.op == "neg":
+            give(args[0], -g)
+        elif node.op == "abs":
+            give(args[0], g * graph.node("sign", args))
+        elif node.op == "sqrt":
+            give(args[0], 0.5 * g / node)
+        elif node.op == "pow":
+            give(args[0], node.value * g * graph.power(args[0], node.value - 1.0))
+        elif node.op == "exp":
+            give(args[0], g * node)
+        elif node.op == "log":
+            give(args[0], g / args[0])
+        elif node.op == "log1p":
+            give(args[0], g / (1.0 + args[0]))
+        elif node.op == "sin":
+            give(args[0], g * graph.cos(args[0]))
+        elif node.op == "cos":
+            give(args[0], -(g * graph.sin(args[0])))
+        elif node.op == "tanh":
+            give(args[0], g * (1.0 - node * node))
+        elif node.op == "atan2":
+            part = g / (args[0] * args[0] + args[1] * args[1])
+            give(args[0], part * args[1]), give(args[1], -(part * args[0]))
+        elif node.op in ("maximum", "minimum"):
+            half = graph.where(args[0] == args[1], 0.5, 0.0)
+            wins, loses = (args[0] > args[1], args[0] < args[1]) if node.op == "maximum" else (args[0] < args[1], args[0] > args[1])
+            give(args[0], g * graph.where(wins, 1.0, half)), give(args[1], g * graph.where(loses, 1.0, half))
+        elif node.op == "where":
+            give(args[1], graph.where(args[0], g, 0.0)), give(args[2], graph.where(args[0], 0.0, g))
+        elif node.op != "input":
+            raise AssertionError(f"no derivative of {node.op}")
+    return [slope.get(id(w), graph.constant(0.0)) for w in wanted]
