@@ -196,7 +196,7 @@ def test_bytes_as_people_write_them(text, count):
 def test_explain_tells_the_plan_and_computes_nothing():
     huge = np.broadcast_to(np.float32(1), (3_000_000, 64))  # 768 MB if anything were done with it
     plan = pairx.explain(pairx.cdist, huge, huge[:4], metric="cityblock", max_bytes="8MB")
-    assert plan.engine == "array"
+    assert plan.engine in ("array", "compiled")
     assert plan.scratch_bytes <= 8_000_000
     assert plan.result_bytes == 3_000_000 * 4 * 4
     for word in ("cityblock", "numpy", "tiles", "MiB"):

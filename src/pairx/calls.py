@@ -14,7 +14,7 @@ from . import plan as plans
 from .backend import Backend, trace_constant
 from .engine import Rule, Task, make_block, make_forward
 from .memory import free_ram
-from .metrics import Metric, resolve
+from .metrics import METRICS, Metric, resolve
 from .plan import Cost, Layout
 
 Array = Any
@@ -285,6 +285,13 @@ def choose(
             if work > COMPILE_FROM or kernel.ready():
                 return "compiled", "differences in machine code" + ("" if kernel.ready() else ", compiled at this call"), kernel
     return (*_uncompiled(backend, rule, engine, traced, x), None)
+
+
+def engines(backend: Backend, row: Metric, x: Array) -> tuple[str, ...]:
+    """The engines of a metric that there are for an eager array: of its own, without those that need what is missing here."""
+    probe = Rule(METRICS["cityblock"], {}, backend.xp.float32, backend.xp.float32, True)
+    compiled = not isinstance(backend.compiler(probe, x), str)
+    return tuple(e for e in row.engines if e != "compiled" or compiled)
 
 
 COMPILE_FROM = 1 << 21

@@ -14,8 +14,8 @@ from typing import Any
 
 from . import __version__, backend, measure
 from .bridge import bring, host, wait
+from .calls import engines
 from .metrics import KERNELS, METRICS, Metric
-from .plan import ENGINES
 
 Array = Any
 COMMON = "cdist, cityblock, 1000 x 1000 pairs, 64 features, float32"
@@ -72,11 +72,6 @@ def names(only: Sequence[str] = ()) -> list[str]:
         if name not in known:
             raise ValueError(f"backend={name!r} is unknown; registered: {', '.join(sorted(known))}.")
     return list(dict.fromkeys(asked)) or sorted(known, key=lambda n: (n != "numpy", not known[n]["installed"], n))
-
-
-def engines(row: Metric) -> tuple[str, ...]:
-    """The engines that a metric has: only the bilinear ones have a matrix product."""
-    return tuple(e for e in ENGINES if e != "native" or row.product is not None)
 
 
 def disagreement(lib: backend.Backend, row: Metric, engine: str) -> tuple[str, str | None]:
@@ -186,7 +181,7 @@ def examine(name: str, step: Callable[[str], None] = lambda text: None) -> dict[
 
 
 def _compare(lib: backend.Backend, row: Metric, found: dict[str, Any]) -> None:
-    for engine in engines(row):
+    for engine in engines(lib, row, bring(lib, flowers(row.domain)[0])):
         tally = found["engines"].setdefault(engine, {"checked": 0, "agree": 0})
         tally["checked"] += 1
         try:

@@ -29,8 +29,8 @@ def explain(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Plan:
     --------
     >>> import numpy as np, pairx
     >>> plan = pairx.explain(pairx.cdist, np.zeros((1000, 64)), np.zeros((500, 64)), metric="cityblock")
-    >>> plan.engine, plan.result_bytes
-    ('array', 4000000)
+    >>> plan.result_bytes, plan.scratch_bytes < plan.max_bytes
+    (4000000, True)
     """
     with asking():
         plan = function(*args, **kwargs)

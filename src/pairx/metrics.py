@@ -66,6 +66,12 @@ class Metric:
     """Temporaries of (pairs x features) numbers alive at once in ``terms``."""
     kind: Literal["distance", "kernel", "similarity"] = "distance"
 
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """The engines that can compute it, where the backend has them: all but plain products run compiled."""
+        streaming = self.product in (None, "squared") and self.domain in ("real", "nonnegative", "latlon")
+        return ("array", *(("native",) if self.product else ()), *(("compiled",) if streaming else ()))
+
 
 METRICS: dict[str, Metric] = {}
 KERNELS: dict[str, Metric] = {}
@@ -322,8 +328,7 @@ def ruzicka(xp: Any) -> Pieces:
 def hamming(xp: Any, normalize: bool = True) -> Pieces:
     def terms(x: Array, y: Array) -> tuple[Array, ...]:
         # x - y is NaN where either is, and where both are the same infinity: only the first must stay.
-        either = x + y
-        return (xp.where((x != x) | (y != y), either, xp.where(x != y, xp.ones_like(either), 0.0)),)
+        return (xp.where((x != x) | (y != y), math.nan, xp.where(x != y, xp.ones_like(x + y), 0.0)),)
 
     def finish(reduced: tuple[Array, ...], x: Any, y: Any, n: Any) -> Array:
         return divide(xp, reduced[0], n) if normalize else reduced[0]

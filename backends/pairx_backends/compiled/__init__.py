@@ -46,9 +46,7 @@ def compiler(rule: Rule) -> Kernel | str:
     if why:
         return why
     row = rule.metric
-    from . import kernels
-
-    if not kernels.capable(row) or rule.varied or rule.quadratic:
+    if "compiled" not in row.engines or rule.varied or rule.quadratic:
         return f"metric {row.name!r} is not compiled"
     dtype = dtype_name(rule.compute)
     scalar = {"float32": "float", "float64": "double"}.get(dtype)
@@ -184,6 +182,9 @@ class Kernel:
         xs, sx = self.rows(x, w)
         ys, sy = (xs, sx) if y is x else self.rows(y, w)
         d = xs[0].shape[-1]
+        if d == 0 and self.rule.omit:  # nothing is missing where nothing is
+            out[...] = 0.0
+            return
         weights = np.ones(max(d, 1), self.dtype) if w is None else np.ascontiguousarray(w, self.dtype)
         count = np.array([x.shape[-1] if w is None else weights.sum(dtype=self.dtype)], self.dtype)
         index = self.slots.index

@@ -11,7 +11,6 @@ import math
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from .trace import Node, order
 
@@ -224,13 +223,20 @@ class Code:
                 found = self.arith(node.op, *args)
             elif node.op in ("eq", "ne", "lt", "le"):
                 found = self.compare({"eq": "oeq", "ne": "une", "lt": "olt", "le": "ole"}[node.op], *args)
+            elif node.op == "or" and all(a.op == "ne" and a.args[0] is a.args[1] for a in node.args):
+                found = self.compare("uno", *(value[id(a.args[0])] for a in node.args))
             elif node.op in ("and", "or"):
                 found = self.put(f"{node.op} {self.truth} {args[0]}, {args[1]}")
             elif node.op == "not":
                 found = self.put(f"xor {self.truth} {args[0]}, {self.splat('true', 'i1')}")
             elif node.op == "where":
                 test = args[0] if kind else self.compare("une", args[0], self.constant(0.0))
-                found = self.choose(test, args[1], args[2])
+                known = node.args[1]
+                if known.op == "constant" and math.isnan(known.value):  # all bits set are NaN, too: no blend needed
+                    ones = self.put(f"sext {self.truth} {test} to {self.whole}")
+                    found = self.number(self.ints("or", ones, self.bits(args[2])))
+                else:
+                    found = self.choose(test, args[1], args[2])
             elif node.op == "pow":
                 found = self.pow(args[0], node.value)
             else:
@@ -384,17 +390,7 @@ class Code:
         return self.arith("add", self._scaled(y, shifted), self._nan(a))
 
     def pow(self, a: Value, exponent: float) -> Value:
-        """a ** exponent for a >= 0: the whole part of the logarithm is multiplied without rounding.
-
-        float32 takes the way through float64, which is faster than any of its own with the same digits.
-        """
-        if self.scalar == "float":
-            wide = Code("double", self.lanes)
-            wide.lines, wide.entry, wide.declared, wide._count = self.lines, self.entry, self.declared, self._count
-            up = wide.put(f"fpext {self.vector} {a} to {wide.vector}")
-            found = wide.pow(up, exponent)
-            self._count = wide._count
-            return self.put(f"fptrunc {wide.vector} {found} to {self.vector}")
+        """a ** exponent for a >= 0: the whole part of the logarithm is multiplied without rounding."""
         magic, power = self.constant(_MAGIC[self.scalar]), self.constant(exponent)
         normal, more = self._normal(a)
         k, f = self._parts(normal)
@@ -403,6 +399,9 @@ class Code:
         fraction = self.arith("mul", self.arith("sub", f, self.arith("sub", half, tail)), self.constant(exponent / math.log(2)))
         high = self.put(f"fmul {self.vector} {k}, {power}")
         low = self.intrinsic("fma", k, power, self.neg(high))
+        if self.scalar == "float":  # what the exponent itself lost
+            lost = exponent - struct.unpack("f", struct.pack("f", exponent))[0]
+            low = self.fma(k, self.constant(lost), low)
         total = self.arith("add", high, fraction)
         limit = self.constant(2200.0)
         total = self.choose(self.compare("ogt", total, limit), limit, total)
@@ -428,8 +427,3 @@ def module(codes: list[Code], functions: list[str]) -> str:
     """The text of a module."""
     declared = sorted({d for c in codes for d in c.declared.values()})
     return "\n".join([*declared, "", *functions])
-
-
-def describe(value: Any) -> str:
-    """A parameter in a key."""
-    return value.hex() if isinstance(value, float) else repr(value)

@@ -15,7 +15,7 @@ from typing import Any
 from pairx.metrics import Metric
 
 from .emit import Code, Value, module
-from .trace import Node, Scalars, derivatives, evaluate, order
+from .trace import Node, Scalars, order
 
 CHUNK = 256
 """Features that are summed before the sum joins the total: rounding errors grow with this, not with all features."""
@@ -82,16 +82,7 @@ class Definition:
     def tile(self) -> tuple[int, int]:
         """Rows, and vectors of columns, of a register tile."""
         sums = len(self.terms) + self.recipe.omit
-        if self.weight > 16:
-            return 2, 1
-        if sums > 1 or self.weight > 8:
-            return 3, 2 if sums < 3 else 1
-        return 4, 2
-
-
-def capable(metric: Metric) -> bool:
-    """Whether a metric can be compiled: joined terms of features, of real numbers."""
-    return metric.product in (None, "squared") and metric.domain in ("real", "nonnegative", "latlon") and metric.kind != "similarity"
+        return (2, 4) if sums == 1 and self.weight < 8 else (2, 2) if self.weight < 16 else (2, 1)
 
 
 # --- values -------------------------------------------------------------------------------------------------------------
