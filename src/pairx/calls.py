@@ -284,7 +284,7 @@ def choose(
             work = math.prod(axes) * max(d, 1)
             if work > COMPILE_FROM or kernel.ready():
                 return "compiled", "differences in machine code" + ("" if kernel.ready() else ", compiled at this call"), kernel
-    return (*_uncompiled(backend, rule, engine, traced, x), None)
+    return (*uncompiled(backend, rule, engine, traced, x), None)
 
 
 def engines(backend: Backend, row: Metric, x: Array) -> tuple[str, ...]:
@@ -300,7 +300,7 @@ PRODUCT_FROM = 512
 """From so many features on a matrix product is faster than differences, cancellation and all: measured, see docs/design.md."""
 
 
-def _uncompiled(backend: Backend, rule: Rule, engine: str | None, traced: bool, x: Array) -> tuple[str, str]:
+def uncompiled(backend: Backend, rule: Rule, engine: str | None, traced: bool, x: Array) -> tuple[str, str]:
     """The array or the native engine, and why."""
     product = rule.metric.product
     traced = (traced and not backend.lazy) or not backend.repairs  # lazy: each chunk's own backend looks at its values

@@ -240,6 +240,8 @@ def pairwise_matrix_norm(
     compute, answer = _dtypes(backend, out_dtype, x=x, y=y)
     chosen = engine if engine is not None else plans.current().engine
     plans.choice("engine", chosen, (None, *plans.ENGINES))
+    if chosen == "compiled":
+        raise ValueError("engine='compiled': norms of matrices are not compiled; leave engine away, or take 'array'.")
     axes = (*checks.broadcast(sx[:-3], sy[:-3]), sx[-3], sy[-3])
     _empty(order, sx)
 
@@ -253,7 +255,7 @@ def pairwise_matrix_norm(
         rule = Rule(METRICS["euclidean"], {}, compute, answer, True, fast=fast)
         one = tuple(slice(0, min(n, 1) if isinstance(n, int) else 1) for n in sx[:-2])
         first = _flatten(backend, x[(*one, ...)])  # an array with as many features
-        name, reason = calls.choose(backend, rule, chosen, traced, first)
+        name, reason = calls.uncompiled(backend, rule, chosen, traced, first)
         cost, grad_cost = calls.costs(rule, name, axes, entries, size, grad)
         # Cutting an array that is not contiguous makes the tile's rows a copy.
         cost = cost._replace(row=cost.row + _bytes(entries, size))

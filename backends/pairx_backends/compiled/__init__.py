@@ -112,7 +112,9 @@ class Kernel:
 
             with self._lock:
                 if name not in self._functions:
-                    self._functions[name] = jit.build(self.text(name), name.partition("_")[0], f"{self.row.name} for {self.dtype.name} ({name})")
+                    self._functions[name] = jit.build(
+                        self.text(name), name.partition("_")[0], f"{self.row.name} for {self.dtype.name} ({name})"
+                    )
                 found = self._functions[name]
         return found
 
@@ -146,9 +148,8 @@ class Kernel:
 
     def _batches(self, x: Array, y: Array, w: Array | None, out: Array, diagonal: bool) -> None:
         """Each matrix of a batch; ``diagonal`` computes the upper triangle and mirrors it."""
-        lead = out.shape[:-2]
-        for place in np.ndindex(*lead):
-            left, right = (a[tuple(0 if n == 1 else p for p, n in zip(place[len(lead) - a.ndim + 2 :], a.shape, strict=False))] for a in (x, y))
+        for place in np.ndindex(*out.shape[:-2]):
+            left, right = x[_own(place, x)], y[_own(place, y)]
             self.values(left, left if x is y else right, w, out[place], diagonal)
             if diagonal:
                 self.mirror(out[place])
@@ -227,9 +228,8 @@ class Kernel:
         """
         gx, gy = [np.zeros(a.shape, self.dtype) for a in xs], [np.zeros(a.shape, self.dtype) for a in ys]
         gw = np.zeros(xs[0].shape[-1], self.dtype) if needed[2] and self.row.reduce == "sum" else None
-        lead = g.shape[:-2]
-        for place in np.ndindex(*lead):
-            x_at, y_at = (tuple(0 if n == 1 else p for p, n in zip(place[len(lead) - a[0].ndim + 2 :], a[0].shape, strict=False)) for a in (xs, ys))
+        for place in np.ndindex(*g.shape[:-2]):
+            x_at, y_at = _own(place, xs[0]), _own(place, ys[0])
             found = self._pull([a[x_at] for a in xs], [a[y_at] for a in ys], w, g[place], (*needed[:2], gw is not None), threads)
             if found is None:
                 return None
@@ -242,6 +242,7 @@ class Kernel:
         return gx, gy, gw
 
     def _pull(self, xs: list[Array], ys: list[Array], w: Array | None, g: Array, needed: tuple[bool, bool, bool], threads: int) -> Any:
+        """The same for one matrix of a batch."""
         from . import pullback
 
         m, n = g.shape
@@ -316,6 +317,12 @@ class Kernel:
         found = np.zeros((a.shape[0], width), self.dtype)
         found[:, : a.shape[-1]] = a
         return found
+
+
+def _own(place: tuple[int, ...], a: Array) -> tuple[int, ...]:
+    """The matrix of an input for a place in the batch, whose axes broadcast."""
+    lead = a.shape[:-2]
+    return tuple(0 if n == 1 else p for p, n in zip(place[len(place) - len(lead) :], lead, strict=True))
 
 
 def share(work: Callable[[int, int], int], rows: int, threads: int) -> list[int]:

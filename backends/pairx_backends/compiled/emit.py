@@ -306,7 +306,7 @@ class Code:
 
     def _parts(self, a: Value) -> tuple[Value, Value]:
         """a = 2 ** k (1 + f), with 1 + f between sqrt(1/2) and sqrt(2); a is normal and positive."""
-        width, mantissa, bias, _ = _BITS[self.scalar]
+        width, mantissa, _, _ = _BITS[self.scalar]
         half = struct.unpack("<i", struct.pack("<f", math.sqrt(0.5)))[0] if width == 32 else 0x3FE6A09E667F3BCD
         bits = self.bits(a)
         shift = self.integer(mantissa)
@@ -317,7 +317,7 @@ class Code:
 
     def _normal(self, a: Value) -> tuple[Value, Value]:
         """``a`` with what is subnormal scaled up, and what that adds to the logarithm to base 2."""
-        width, mantissa, bias, _ = _BITS[self.scalar]
+        _, mantissa, bias, _ = _BITS[self.scalar]
         tiny = self.compare("olt", a, self.constant(2.0 ** (1 - bias)))
         up = self.arith("mul", a, self.constant(2.0 ** (mantissa + 2)))
         return self.choose(tiny, up, a), self.choose(tiny, self.constant(-float(mantissa + 2)), self.constant(0.0))

@@ -36,9 +36,8 @@ def machine() -> Any:
     for name in ("sin", "cos", "tanh", "atan2", "pow"):
         for suffix in ("", "f"):
             llvm.add_symbol(name + suffix, ctypes.cast(getattr(libm, name + suffix), ctypes.c_void_p).value)
-    return target.create_target_machine(
-        cpu=llvm.get_host_cpu_name(), features=features(), opt=3, reloc="pic" if sys.platform != "win32" else "default", codemodel="jitdefault"
-    )
+    reloc = "pic" if sys.platform != "win32" else "default"
+    return target.create_target_machine(llvm.get_host_cpu_name(), features(), opt=3, reloc=reloc, codemodel="jitdefault")
 
 
 @cache

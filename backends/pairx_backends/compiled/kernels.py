@@ -156,8 +156,7 @@ def _joined(code: Code, definition: Definition, names: Slots, places: list[Value
         with code.loop(first, stop) as k:
             at = code.put(f"mul i64 {k}, {width}")
             y = [
-                [code.load(code.at(panel, code.put(f"add i64 {at}, {v * lanes}")), code.vector, 4) for panel in ys]
-                for v in range(vectors)
+                [code.load(code.at(panel, code.put(f"add i64 {at}, {v * lanes}")), code.vector, 4) for panel in ys] for v in range(vectors)
             ]
             weight = code.spread(code.load(code.at(w, k), code.scalar)) if recipe.weighted else None
             for a in range(rows):
@@ -203,17 +202,16 @@ def _larger(code: Code, a: Value, b: Value) -> Value:
     return code.number(code.put(f"select {code.truth} {test}, {code.whole} {a}, {code.whole} {b}"))
 
 
-def _finished(
-    code: Code, definition: Definition, names: Slots, reduced: list[Value], row: Value, column: Value, count: Value
-) -> Value:
+def _finished(code: Code, definition: Definition, names: Slots, reduced: list[Value], row: Value, column: Value, count: Value) -> Value:
     """The distance of one vector of pairs."""
-    values, inputs = _inputs(code, definition, names, reduced, row, column, count)
+    inputs = _inputs(code, definition, names, reduced, row, column, count)
     return code.expressions([definition.result], inputs)[0]
 
 
 def _inputs(
     code: Code, definition: Definition, names: Slots, reduced: list[Value], row: Value, column: Value, count: Value
-) -> tuple[list[Value], dict[str, Value]]:
+) -> dict[str, Value]:
+    """What ``finish`` needs."""
     recipe = definition.recipe
     values = reduced[: len(definition.terms)]
     if recipe.omit:
@@ -227,7 +225,7 @@ def _inputs(
     for i in range(recipe.x_stats):
         inputs[f"sx{i}"] = code.spread(code.load(code.at(names.read(code, f"sx{i}", "ptr"), row), code.scalar))
         inputs[f"sy{i}"] = code.load(code.at(names.read(code, f"sy{i}", "ptr"), column), code.vector, 4)
-    return values, inputs
+    return inputs
 
 
 def lowest(definition: Definition) -> float:
@@ -236,7 +234,7 @@ def lowest(definition: Definition) -> float:
     if metric.scale != "difference":
         return 0.0
     normal, eps = (2.0**-126, 2.0**-23) if definition.recipe.scalar == "float" else (2.0**-1022, 2.0**-52)
-    return (normal / eps) ** min(1.0, 1 / dict(definition.recipe.params).get("p", 2.0))
+    return float((normal / eps) ** min(1.0, 1 / dict(definition.recipe.params).get("p", 2.0)))
 
 
 def _odd(code: Code, definition: Definition, value: Value) -> Value | None:

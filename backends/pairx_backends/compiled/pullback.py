@@ -48,7 +48,7 @@ def slope(definition: Definition) -> str:
             for v in range(vectors):
                 start = code.put(f"add i64 {j}, {v * lanes}")
                 sums = reduced[a][v]
-                _, inputs = _inputs(code, definition, names, sums, places[a], start, count)
+                inputs = _inputs(code, definition, names, sums, places[a], start, count)
                 # g has whole vectors in each of its rows, and so have c and the maxima.
                 inputs["g"] = code.load(code.at(g, code.put(f"add i64 {row_g}, {start}")), code.vector, 4)
                 value, *worth = code.expressions([definition.result, *factors], inputs)
@@ -69,7 +69,9 @@ def slope(definition: Definition) -> str:
     return module([code], [code.function("slope", "ptr %a", "i64")])
 
 
-def _watch(code: Code, definition: Definition, names: Slots, value: Value, row: Value, start: Value, odd: Value, d: Value, n: Value) -> None:
+def _watch(
+    code: Code, definition: Definition, names: Slots, value: Value, row: Value, start: Value, odd: Value, d: Value, n: Value
+) -> None:
     """Set the flag for values that came out infinite or too small; an exact 0 is one if the rows differ."""
     recipe, metric = definition.recipe, definition.recipe.metric
     if metric.scale not in ("difference", "pair", "term"):

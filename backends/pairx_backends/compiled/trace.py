@@ -235,14 +235,18 @@ def derivatives(root: Node, wanted: list[Node], seed: Any = 1.0) -> list[Node]:
             continue
         args = node.args
         if node.op == "add":
-            give(args[0], g), give(args[1], g)
+            give(args[0], g)
+            give(args[1], g)
         elif node.op == "sub":
-            give(args[0], g), give(args[1], -g)
+            give(args[0], g)
+            give(args[1], -g)
         elif node.op == "mul":
-            give(args[0], g * args[1]), give(args[1], g * args[0])
+            give(args[0], g * args[1])
+            give(args[1], g * args[0])
         elif node.op == "div":
             part = g / args[1]
-            give(args[0], part), give(args[1], -(part * node))
+            give(args[0], part)
+            give(args[1], -(part * node))
         elif node.op == "neg":
             give(args[0], -g)
         elif node.op == "abs":
@@ -265,13 +269,16 @@ def derivatives(root: Node, wanted: list[Node], seed: Any = 1.0) -> list[Node]:
             give(args[0], g * (1.0 - node * node))
         elif node.op == "atan2":
             part = g / (args[0] * args[0] + args[1] * args[1])
-            give(args[0], part * args[1]), give(args[1], -(part * args[0]))
+            give(args[0], part * args[1])
+            give(args[1], -(part * args[0]))
         elif node.op in ("maximum", "minimum"):
             half = graph.where(args[0] == args[1], 0.5, 0.0)
             wins, loses = (args[0] > args[1], args[0] < args[1]) if node.op == "maximum" else (args[0] < args[1], args[0] > args[1])
-            give(args[0], g * graph.where(wins, 1.0, half)), give(args[1], g * graph.where(loses, 1.0, half))
+            give(args[0], g * graph.where(wins, 1.0, half))
+            give(args[1], g * graph.where(loses, 1.0, half))
         elif node.op == "where":
-            give(args[1], graph.where(args[0], g, 0.0)), give(args[2], graph.where(args[0], 0.0, g))
+            give(args[1], graph.where(args[0], g, 0.0))
+            give(args[2], graph.where(args[0], 0.0, g))
         elif node.op != "input":
             raise AssertionError(f"no derivative of {node.op}")
     return [slope.get(id(w), graph.constant(0.0)) for w in wanted]
