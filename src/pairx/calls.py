@@ -239,7 +239,9 @@ def assemble(
         grad_cost=grad_cost,
         itemsize=backend.itemsize(rule.answer),
         max_bytes=max_bytes,
-        tile_bytes=backend.tile_bytes if kernel is None else kernel.tile_bytes,
+        # Values have the same bits for any tile; sums of gradients do not, so their tiles must not depend on the threads.
+        tile_bytes=backend.tile_bytes if kernel is None else max(kernel.tile_bytes // plans.thread_count(), 1 << 20),
+        grad_bytes=None if kernel is None else kernel.tile_bytes,
         free=lambda: backend.free_bytes(backend.device(x)) or free_ram(),
         allocates=allocates and out is None and not backend.lazy,
         threads=plans.thread_count() if kernel is not None or (backend.threads and chosen == "array") else 1,
@@ -340,7 +342,7 @@ def costs(rule: Rule, engine: str, axes: tuple[Any, ...], d: Any, size: int, gra
     if engine == "compiled":
         # Both sides in the computing dtype, one of them packed; a block where the result cannot be written in place.
         forward = Cost(2 * size, d * size * (8 if row.scale == "row" or row.name in ("kl_divergence", "haversine") else 3) + 64)
-        return forward, Cost(4 * size * 3, 8 * d * size + 64) if grad else None
+        return forward, Cost(5 * size, 10 * d * size + 64) if grad else None
     if engine == "native" and rule.matrix:
         # The product, its mask, and (for squares) the flat positions of the entries to repair.
         pair = 6 * size + 2 + (0 if row.product == "dot" or rule.fast else 40)

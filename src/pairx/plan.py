@@ -244,6 +244,7 @@ def make(
     itemsize: int,
     max_bytes: int | str | None,
     tile_bytes: int,
+    grad_bytes: int | None = None,
     free: Callable[[], int | None] = free_ram,
     allocates: bool = True,
     threads: int = 1,
@@ -281,7 +282,8 @@ def make(
             )
     limit = min(budget, tile_bytes)
     tile = fit(guess, cost, layout, max(limit, least)) if axes else ()
-    grad_tile = fit(guess, grad_cost, layout, max(limit, least)) if axes and grad_cost else tile
+    grad_limit = limit if grad_bytes is None else min(budget, grad_bytes)
+    grad_tile = fit(guess, grad_cost, layout, max(grad_limit, least)) if axes and grad_cost else tile
     if symmetric:
         side = min(max(tile[-2:]), int(math.sqrt(tile[-2] * tile[-1]))) or 1
         tile = (*tile[:-2], side, side)

@@ -66,7 +66,7 @@ def _kernel(row: Metric, params: tuple[tuple[str, Any], ...], scalar: str, weigh
 class Kernel:
     """The functions of one metric with its parameters, for one dtype; each is compiled when it is first needed."""
 
-    tile_bytes = 4 << 20
+    tile_bytes = 16 << 20
 
     def __init__(self, row: Metric, params: tuple[tuple[str, Any], ...], scalar: str, weighted: bool, omit: bool) -> None:
         from . import jit, kernels
@@ -246,38 +246,22 @@ class Kernel:
         from . import pullback
 
         m, n = g.shape
-        d = xs[0].shape[-1]
+        d, size = xs[0].shape[-1], self.dtype.itemsize
         lanes = self.definition.recipe.lanes
-        width = -(-max(d, 1) // lanes) * lanes
+        width = -(-max(d, 1) // (2 * lanes)) * 2 * lanes
         xs, ys = ([self._padded(a, width) for a in side] for side in (xs, ys))
         gx, gy = ([np.zeros_like(a) for a in side] for side in (xs, ys))
         gw = None
         if m and n and d:
             cs = -(-n // self.width) * self.width
-            worth = np.empty((len(self.definition.terms), m, cs), self.dtype)
-            maxima = np.empty((m, cs), self.dtype) if self.row.reduce == "max" else worth[0]
             weights = np.ones(width, self.dtype) if w is None else self._padded(np.asarray(w)[None], width)[0]
             cotangents = self._padded(g, cs)
-            index = pullback.slope_slots(self.definition.recipe).index
-            count = np.array([d if w is None else weights[:d].sum(dtype=self.dtype)], self.dtype)
-            packed = [self.packed(a[:, :d]) for a in ys]
-            size = self.dtype.itemsize
-
-            def slope(start: int, stop: int) -> int:
-                a = np.zeros(len(index), np.int64)
-                rest = {
-                    "m": stop - start, "n": n, "d": d, "w": weights.ctypes.data, "count": count.ctypes.data, "gs": cs, "cs": cs,
-                    "plane": m * cs, "g": cotangents.ctypes.data + start * cs * size, "c": worth.ctypes.data + start * cs * size,
-                    "r": maxima.ctypes.data + start * cs * size,
-                }  # fmt: skip
-                for p, (left, right) in enumerate(zip(xs, packed, strict=True)):
-                    rest |= {f"x{p}": left.ctypes.data + start * width * size, f"xs{p}": width, f"y{p}": right.ctypes.data}
-                for name, value in rest.items():
-                    a[index[name]] = value
-                return self.function("slope")(a.ctypes.data)
-
-            if any(share(slope, m, threads)):
-                return None
+            worth, maxima = cotangents[None], cotangents
+            if not pullback.direct(self.definition):
+                worth = np.empty((len(self.definition.terms), m, cs), self.dtype)
+                maxima = np.empty((m, cs), self.dtype) if self.row.reduce == "max" else worth[0]
+                if not self._slope(xs, ys, d, weights, w is not None, cotangents, worth, maxima, n, threads):
+                    return None
             order = pullback.pull_slots(self.definition.recipe).index
 
             def pull(side: str, own: list[Array], other: list[Array], totals: list[Array]) -> None:
@@ -309,6 +293,43 @@ class Kernel:
                 pull("w", xs, ys, [each])
                 gw = each[:, :d].sum(axis=0)
         return [a[:, :d] for a in gx], [a[:, :d] for a in gy], gw if gw is not None else 0.0
+
+    def _slope(
+        self,
+        xs: list[Array],
+        ys: list[Array],
+        d: int,
+        weights: Array,
+        weighted: bool,
+        g: Array,
+        worth: Array,
+        maxima: Array,
+        n: int,
+        threads: int,
+    ) -> bool:
+        """Fill in what each pair's terms are worth; False if a distance overflowed or underflowed."""
+        from . import pullback
+
+        index = pullback.slope_slots(self.definition.recipe).index
+        count = np.array([weights[:d].sum(dtype=self.dtype) if weighted else d], self.dtype)
+        packed = [self.packed(a[:, :d]) for a in ys]
+        m, cs = g.shape
+        width, size = xs[0].shape[1], self.dtype.itemsize
+
+        def part(start: int, stop: int) -> int:
+            a = np.zeros(len(index), np.int64)
+            given = {
+                "m": stop - start, "n": n, "d": d, "w": weights.ctypes.data, "count": count.ctypes.data, "gs": cs, "cs": cs,
+                "plane": m * cs, "g": g.ctypes.data + start * cs * size, "c": worth.ctypes.data + start * cs * size,
+                "r": maxima.ctypes.data + start * cs * size,
+            }  # fmt: skip
+            for p, (left, right) in enumerate(zip(xs, packed, strict=True)):
+                given |= {f"x{p}": left.ctypes.data + start * width * size, f"xs{p}": width, f"y{p}": right.ctypes.data}
+            for name, value in given.items():
+                a[index[name]] = value
+            return self.function("slope")(a.ctypes.data)
+
+        return not any(share(part, m, threads))
 
     def _padded(self, a: Array, width: int) -> Array:
         """Rows of whole vectors in the computing dtype: the same memory where they are so already."""

@@ -219,6 +219,9 @@ class Code:
                 found = inputs[node.value]
             elif node.op == "constant":
                 found = self.constant(node.value)
+            elif node.op == "mul" and "sign" in (node.args[0].op, node.args[1].op):
+                first, second = node.args if node.args[1].op == "sign" else node.args[::-1]
+                found = self.signed(value[id(first)], value[id(second.args[0])])
             elif node.op in ("add", "sub", "mul", "div"):
                 found = self.arith(node.op, *args)
             elif node.op in ("eq", "ne", "lt", "le"):
@@ -268,6 +271,13 @@ class Code:
     def sign(self, a: Value) -> Value:
         """1, -1, or 0 at 0."""
         return self.choose(self.compare("oeq", a, self.constant(0.0)), a, self.intrinsic("copysign", self.constant(1.0), a))
+
+    def signed(self, a: Value, b: Value) -> Value:
+        """``a`` times the sign of ``b``, by their bits."""
+        top = self.integer(-(1 << (_BITS[self.scalar][0] - 1)))
+        turned = self.ints("xor", self.bits(a), self.ints("and", self.bits(b), top))
+        mask = self.put(f"sext {self.truth} {self.compare('une', b, self.constant(0.0))} to {self.whole}")
+        return self.number(self.ints("and", turned, mask))
 
     def _libm(self, function: str, *args: Value) -> Value:
         """The C library's function, lane by lane: for metrics that need it once for a pair."""
@@ -390,7 +400,18 @@ class Code:
         return self.arith("add", self._scaled(y, shifted), self._nan(a))
 
     def pow(self, a: Value, exponent: float) -> Value:
-        """a ** exponent for a >= 0: the whole part of the logarithm is multiplied without rounding."""
+        """a ** exponent: products and square roots for multiples of a quarter up to 4.
+
+        Else by logarithms, for a >= 0; their whole part is multiplied without rounding.
+        """
+        if exponent * 4 == int(exponent * 4) and 0 < exponent <= 4:
+            whole, rest = divmod(int(exponent * 4), 4)
+            root = self.sqrt(a) if rest else a
+            parts = [a] * whole + [root] * bool(rest & 2) + [self.sqrt(root)] * bool(rest & 1)
+            found = parts[0]
+            for part in parts[1:]:
+                found = self.arith("mul", found, part)
+            return found
         magic, power = self.constant(_MAGIC[self.scalar]), self.constant(exponent)
         normal, more = self._normal(a)
         k, f = self._parts(normal)

@@ -15,6 +15,14 @@ from .kernels import Definition, Recipe, Slots, _any, _inputs, _joined, _larger,
 from .trace import Node, derivatives
 
 Side = Literal["x", "y", "w"]
+BLOCK = 64
+"""Rows of the other side that are summed at a time."""
+
+
+def direct(definition: Definition) -> bool:
+    """The distance is its one sum, and that cannot overflow: the cotangents are those of the term, and need no ``slope``."""
+    recipe = definition.recipe
+    return definition.linear and recipe.metric.reduce == "sum" and recipe.metric.scale is None and not recipe.omit
 
 
 def slope_slots(recipe: Recipe) -> Slots:
@@ -169,48 +177,71 @@ def pull(definition: Definition, side: Side) -> str:
     else:
         each = [derivatives(t, wanted, f) for f, t in zip(worth, definition.terms, strict=True)]
         slopes = [sum((e[p] for e in each[1:]), each[0][p]) for p in range(panels)]
-    rows = 2 if definition.weight > 8 else 4
+    rows, vectors = (2, 1) if definition.weight > 16 else (2, 2)
     mine, theirs = ("y", "x") if side == "y" else ("x", "y")
-    with code.loop("0", m, rows) as i, code.loop("0", width, lanes) as k:
+    # The other side in pieces that stay in the first cache while rows and features go by.
+    with code.loop("0", n, BLOCK) as first, code.loop("0", m, rows) as i, code.loop("0", width, lanes * vectors) as k:
+        stop = code.smaller(code.put(f"add i64 {first}, {BLOCK}"), n)
         places = [code.smaller(code.put(f"add i64 {i}, {a}"), code.put(f"sub i64 {m}, 1")) for a in range(rows)]
         starts = [code.put(f"add i64 {code.put(f'mul i64 {place}, {width}')}, {k}") for place in places]
-        mine_values = [[code.load(code.at(o, start), code.vector, 4) for o in own] for start in starts]
+        every = [(a, v) for a in range(rows) for v in range(vectors)]
+        mine_values = {
+            (a, v): [code.load(code.at(o, code.put(f"add i64 {starts[a]}, {v * lanes}")), code.vector, 4) for o in own] for a, v in every
+        }
         c_rows = [code.put(f"mul i64 {place}, {by_own}") for place in places]
-        sums = [[code.room(code.vector) for _ in slopes] for _ in range(rows)]
-        for row in sums:
-            for s in row:
+        sums = {e: [code.room(code.vector) for _ in slopes] for e in every}
+        for places_of in sums.values():
+            for s in places_of:
                 code.store(code.constant(0.0), code.vector, s)
-        with code.loop("0", n) as j:
+        with code.loop(first, stop) as j:
             at = code.put(f"add i64 {code.put(f'mul i64 {j}, {width}')}, {k}")
-            their_values = [code.load(code.at(o, at), code.vector, 4) for o in other]
+            their_values = [
+                [code.load(code.at(o, code.put(f"add i64 {at}, {v * lanes}")), code.vector, 4) for o in other] for v in range(vectors)
+            ]
             column = code.put(f"mul i64 {j}, {by_other}")
             for a in range(rows):
-                inputs = {f"{mine}{p}": v for p, v in enumerate(mine_values[a])} | {f"{theirs}{p}": v for p, v in enumerate(their_values)}
                 place = code.put(f"add i64 {c_rows[a]}, {column}")
+                shared = {}
                 for t in range(len(worth)):
                     offset = code.put(f"add i64 {code.put(f'mul i64 {plane}, {t}')}, {place}")
-                    inputs[f"c{t}"] = code.spread(code.load(code.at(c, offset), code.scalar))
-                values = code.expressions(slopes, inputs)
-                if metric.reduce == "max":
-                    (term,) = code.expressions(definition.terms, inputs)
-                    top = code.compare("oeq", term, code.spread(code.load(code.at(maxima, place), code.scalar)))
-                    values = [code.choose(top, v, code.constant(0.0)) for v in values]
-                if recipe.omit:
-                    here = code.compare("ord", inputs["x0"], inputs["y0"])
-                    values = [code.choose(here, v, code.constant(0.0)) for v in values]
-                for value, s in zip(values, sums[a], strict=True):
-                    code.store(code.arith("add", code.load(s, code.vector), value), code.vector, s)
-        weight = code.load(code.at(w, k), code.vector, 4) if recipe.weighted and side != "w" else None
-        if weight is not None and metric.reduce == "max":
-            weight = code.choose(code.compare("ogt", weight, code.constant(0.0)), code.constant(1.0), code.constant(0.0))
-        for a in range(rows):
+                    shared[f"c{t}"] = code.spread(code.load(code.at(c, offset), code.scalar))
+                top = code.spread(code.load(code.at(maxima, place), code.scalar)) if metric.reduce == "max" else None
+                for v in range(vectors):
+                    _add(code, definition, slopes, shared, top, (mine, mine_values[a, v]), (theirs, their_values[v]), sums[a, v])
+        for a, v in every:
             # A row past the last one repeats it: it must be added once only.
             with code.when(code.put(f"icmp slt i64 {code.put(f'add i64 {i}, {a}')}, {m}")):
-                for p, s in enumerate(sums[a]):
+                for p, s in enumerate(sums[a, v]):
                     value = code.load(s, code.vector)
-                    if weight is not None:
+                    if recipe.weighted and side != "w":
+                        weight = code.load(code.at(w, code.put(f"add i64 {k}, {v * lanes}")), code.vector, 4)
+                        if metric.reduce == "max":
+                            weight = code.choose(code.compare("ogt", weight, code.constant(0.0)), code.constant(1.0), code.constant(0.0))
                         value = code.arith("mul", value, weight)
-                    target = code.at(total[p], starts[a])
+                    target = code.at(total[p], code.put(f"add i64 {starts[a]}, {v * lanes}"))
                     code.store(code.arith("add", code.load(target, code.vector, 4), value), code.vector, target, 4)
     code.do("ret i64 0")
     return module([code], [code.function("pull", "ptr %a", "i64")])
+
+
+def _add(
+    code: Code,
+    definition: Definition,
+    slopes: list[Node],
+    shared: dict[str, Value],
+    top: Value | None,
+    mine: tuple[str, list[Value]],
+    theirs: tuple[str, list[Value]],
+    sums: list[Value],
+) -> None:
+    """One row of the other side into the sums of one vector of features."""
+    inputs = shared | {f"{side}{p}": v for side, values in (mine, theirs) for p, v in enumerate(values)}
+    values = code.expressions(slopes, inputs)
+    if top is not None:
+        (term,) = code.expressions(definition.terms, inputs)
+        values = [code.choose(code.compare("oeq", term, top), v, code.constant(0.0)) for v in values]
+    if definition.recipe.omit:
+        here = code.compare("ord", inputs["x0"], inputs["y0"])
+        values = [code.choose(here, v, code.constant(0.0)) for v in values]
+    for value, s in zip(values, sums, strict=True):
+        code.store(code.arith("add", code.load(s, code.vector), value), code.vector, s)

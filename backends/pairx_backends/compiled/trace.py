@@ -118,6 +118,10 @@ class Scalars:
             for a, b in (nodes, nodes[::-1]):
                 if a.op == "constant" and a.value == 1.0:
                     return b
+                if a is b:
+                    return self.power(a, 2.0)
+                if b.op == "pow" and b.args[0] is a and b.value in (2.0, 3.0):
+                    return self.power(a, b.value + 1.0)
         if op == "div" and nodes[1].op == "constant" and nodes[1].value == 1.0:
             return nodes[0]
         if op == "neg" and nodes[0].op == "constant":
@@ -127,19 +131,8 @@ class Scalars:
         return self.node(op, nodes)
 
     def power(self, a: Node, exponent: float) -> Node:
-        """a ** exponent: products and square roots for multiples of a quarter up to 4, else the library's power."""
-        if exponent == 1.0:
-            return a
-        quarters = exponent * 4
-        if quarters != int(quarters) or not 0 < exponent <= 4:
-            return self.node("pow", (a,), exponent)
-        whole, rest = divmod(int(quarters), 4)
-        root = self.sqrt(a) if rest else a
-        parts = [a] * whole + ([root] if rest & 2 else []) + ([self.sqrt(root)] if rest & 1 else [])
-        found = parts[0]
-        for part in parts[1:]:
-            found = found * part
-        return found
+        """a ** exponent."""
+        return a if exponent == 1.0 else self.node("pow", (a,), exponent)
 
     def __getattr__(self, op: str) -> Callable[..., Node]:
         if op not in {"sqrt", "exp", "log", "log1p", "sin", "cos", "atan2", "tanh", "abs", "maximum", "minimum", "where"}:

@@ -76,7 +76,7 @@ def test_the_other_devices_walk_gives_the_same():
 
     want = [slopes(call) for call in calls]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(eager, "_is_host", lambda t: False)
+        patch.setattr(eager, "is_host", lambda t: False)
         for call, expected in zip(calls, want, strict=True):
             for a, b in zip(slopes(call), expected, strict=True):
                 np.testing.assert_allclose(a, b, rtol=1e-13, atol=1e-13)

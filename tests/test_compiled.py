@@ -1,0 +1,450 @@
+"""The compiled engine: hostile values as the array engine has them, the same bits always, its cache, threads and processes."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import math
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from adapters import Adapter
+from samples import ROWS, all_pairs, parameters, row_id, samples, width
+
+import pairx
+from pairx.metrics import METRICS, Metric
+
+if importlib.util.find_spec("llvmlite") is None:
+    pytest.skip("Numba is not installed", allow_module_level=True)
+
+from pairx_backends.compiled import emit, jit, kernels, trace
+
+STREAMING = [r for r in ROWS if "compiled" in r.engines]
+SMOOTH = [r for r in STREAMING if r.differentiable]
+HOSTILE = [
+    0.0,
+    -0.0,
+    1.0,
+    -1.0,
+    3.5,
+    1e-3,
+    2.0,
+    2.0,
+    math.inf,
+    -math.inf,
+    math.nan,
+    1e200,
+    -1e200,
+    1e-200,
+    5e-324,
+    1e308,
+    1e38,
+    -1e-38,
+    1e-45,
+]
+
+
+def given_of(row: Metric, d: int) -> dict[str, Any]:
+    """Parameters without defaults taken from the data, which hostile data have not."""
+    if row.name == "seuclidean":
+        return {"V": np.linspace(0.5, 2.0, d)}
+    return {"p": 2.5} if row.name == "minkowski" else {}
+
+
+def hostile(row: Metric, dtype: str) -> tuple[np.ndarray, np.ndarray]:
+    d = width(row, 19)
+    rng = np.random.default_rng(7)
+    x, y = rng.normal(size=(13, d)), rng.normal(size=(45, d))
+    x[::2], y[::3] = rng.choice(HOSTILE, size=x[::2].shape), rng.choice(HOSTILE[:8], size=y[::3].shape)
+    x[1] = x[3] = y[1] = 0
+    y[5], y[8] = x[7], x[9]
+    x[5:8] *= 1e-180 if dtype == "float64" else 1e-25
+    if row.domain == "nonnegative":
+        x, y = np.abs(x), np.abs(y)
+    with np.errstate(over="ignore", under="ignore"):
+        return x.astype(dtype), y.astype(dtype)
+
+
+def terms_of_kl(x: np.ndarray, y: np.ndarray, w: np.ndarray | None) -> np.ndarray:
+    """The sum of the magnitudes of the terms, where they are finite."""
+    with np.errstate(all="ignore"):
+        terms = np.abs(x[:, None].astype(float) * np.log(x[:, None].astype(float) / y.astype(float)))
+        return (np.where(np.isfinite(terms), terms, 0.0) * (1.0 if w is None else w)).sum(-1)
+
+
+@pytest.mark.parametrize("row", STREAMING, ids=row_id)
+@pytest.mark.dtypes("float64", "float32")
+@pytest.mark.backends("numpy", "torch")
+def test_hostile_values_are_those_of_the_array_engine(backend: Adapter, dtype: str, row: Metric):
+    x, y = hostile(row, dtype)
+    given, eps, tiny = given_of(row, x.shape[1]), np.finfo(dtype).eps, float(np.finfo(dtype).tiny)
+    weights = (None, np.random.default_rng(1).integers(0, 3, x.shape[1]).astype(dtype)) if row.weights else (None,)
+    policies = ("propagate", "omit") if row.omit and row.kind == "distance" else (None,)
+    a, b = backend.asarray(x, dtype), backend.asarray(y, dtype)
+    for w in weights:
+        for policy in policies:
+            extra = {**given, **({} if w is None else {"w": w}), **({} if policy is None else {"nan_policy": policy})}
+            if row.name == "seuclidean" and policy == "omit":
+                continue  # its weights count twice: the array engine's business
+            for other in (b, None):
+                got, want = (backend.to_numpy(all_pairs(row, a, other, engine=e, **extra)) for e in ("compiled", "array"))
+                with np.errstate(invalid="ignore", over="ignore"):
+                    allowed = 64 * eps * np.abs(want) + tiny
+                    if row.name == "kl_divergence":  # its terms have signs, and cancel
+                        allowed = 64 * eps * terms_of_kl(x, y if other is not None else x, w) + tiny
+                    elif row.scale == "row":  # rows of length 1, near each other
+                        allowed += eps
+                    same = (got == want) | (np.isnan(got) & np.isnan(want)) | (np.abs(got - want) <= allowed)
+                assert same.all(), f"{row_id(row)} {list(extra)}: {got[~same][:4]} instead of {want[~same][:4]}"
+
+
+def test_zero_conventions_of_scipy():
+    zero, one = np.zeros((1, 4)), np.eye(4)[:1]
+    for name in ("braycurtis", "jensenshannon"):
+        for x, y in ((zero, zero), (zero, one)):
+            got, want = (pairx.cdist(x, y, name, zero="scipy", engine=e) for e in ("compiled", "array"))
+            np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 7, 3), (2, 33, 1), (5, 4, 17), (3, 65, 300), (0, 3, 2), (3, 0, 2), (3, 4, 0)])
+@pytest.mark.parametrize("row", STREAMING, ids=row_id)
+def test_odd_sizes(row: Metric, shape: tuple[int, int, int]):
+    m, n, d = shape
+    d = width(row, d)
+    x, y = samples(row.domain, (m, d), "float64", 1), samples(row.domain, (n, d), "float64", 2)
+    given = given_of(row, d)
+    got, want = (all_pairs(row, x, y, engine=e, **given) for e in ("compiled", "array"))
+    np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("row", STREAMING, ids=row_id)
+def test_the_same_bits_for_any_tile_and_any_number_of_threads(row: Metric):
+    d = width(row, 30)
+    x, y = samples(row.domain, (150, d), "float32", 1), samples(row.domain, (131, d), "float32", 2)
+    given = given_of(row, d)
+    want = all_pairs(row, x, y, engine="compiled", **given)
+    alone = all_pairs(row, x, engine="compiled", **given)
+    if row.symmetric:
+        np.testing.assert_array_equal(alone, alone.T)
+    for threads in (1, 2, 5):
+        for budget in ("40kB", "200kB"):
+            with pairx.options(threads=threads, max_bytes=budget, engine="compiled"):
+                np.testing.assert_array_equal(all_pairs(row, x, y, **given), want)
+                np.testing.assert_array_equal(all_pairs(row, x, **given), alone)
+
+
+@pytest.mark.backends("torch", "tensorflow")
+@pytest.mark.parametrize("row", SMOOTH, ids=row_id)
+def test_gradients_are_those_of_the_array_engine(backend: Adapter, row: Metric):
+    d = width(row, 11)
+    x, y = samples(row.domain, (2, 23, d), "float64", 1), samples(row.domain, (37, d), "float64", 2)
+    y[3], x[1, 2] = x[0, 5], x[1, 4]  # duplicates, and ties of a maximum
+    x[0, 7, :2], x[:, 11], y[11] = y[9, :2], 3.0, 1.0
+    c = np.random.default_rng(3).normal(size=(2, 23, 37))
+    given = given_of(row, d)
+    for weighted in (False, True) if row.weights and row.name not in ("nan_euclidean",) else (False,):
+        arrays = [x, y] + ([np.linspace(0.5, 2.0, d)] if weighted else [])
+
+        def loss(a: Any, b: Any, *w: Any, engine: str) -> Any:
+            extra = {"w": w[0]} if w else {}
+            return backend.total(all_pairs(row, a, b, engine=engine, max_bytes="150kB", **given, **extra), c)
+
+        got, want = (backend.grad(lambda *a, e=e: loss(*a, engine=e), *arrays) for e in ("compiled", "array"))
+        assert got is not None
+        for g, w in zip(got, want or [], strict=True):
+            np.testing.assert_allclose(g, w, rtol=1e-9, atol=1e-11 * max(1.0, np.abs(w).max()), err_msg=row_id(row))
+
+
+@pytest.mark.backends("torch")
+@pytest.mark.parametrize("name", ["cityblock", "chebyshev", "euclidean", "jensenshannon"])
+def test_gradients_have_the_same_bits_for_any_number_of_threads(backend: Adapter, name: str):
+    x, y = samples("nonnegative", (90, 20), "float32", 1), samples("nonnegative", (70, 20), "float32", 2)
+    found = []
+    for threads in (1, 2, 4):
+        with pairx.options(threads=threads, engine="compiled"):
+            found.append(backend.grad(lambda a, b: backend.sum(pairx.cdist(a, b, name)), x, y, dtype="float32"))
+    for other in found[1:]:
+        for g, w in zip(other, found[0], strict=True):
+            np.testing.assert_array_equal(g, w)
+
+
+# --- elementary functions -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scalar", ["float", "double"])
+@pytest.mark.parametrize("function", ["log", "log1p", "exp", "pow"])
+def test_elementary_functions(function: str, scalar: str):
+    """To 2 units in the last place against float128 or float64, and the edges."""
+    dtype = np.dtype("float32" if scalar == "float" else "float64")
+    info = np.finfo(dtype)
+    wide = np.longdouble
+    rng = np.random.default_rng(0)
+    edges = [0.0, 1.0, math.inf, math.nan, info.max, info.tiny, float(info.smallest_subnormal), 0.5, 2.0, 1 + info.eps, 1 - info.eps]
+    x = np.concatenate([np.exp(rng.uniform(np.log(info.tiny), np.log(info.max), 4000)), rng.uniform(0, 2, 4000), edges]).astype(dtype)
+    exponent = 1 / 3
+    if function in ("log1p", "exp"):
+        x = np.concatenate([x, -rng.uniform(0, 1, 2000), -x[:2000], rng.normal(size=2000) * 1e-3]).astype(dtype)
+    graph = trace.Scalars()
+    a = graph.input("a")
+    node = a**exponent if function == "pow" else getattr(graph, function)(a)
+    code = emit.Code(scalar, jit.lanes(scalar))
+    names = kernels.Slots("n", "x", "out")
+    n, source, out = names.read(code, "n"), names.read(code, "x", "ptr"), names.read(code, "out", "ptr")
+    with code.loop("0", n, code.lanes) as i:
+        (value,) = code.expressions([node], {"a": code.load(code.at(source, i), code.vector, 4)})
+        code.store(value, code.vector, code.at(out, i), 4)
+    code.do("ret i64 0")
+    run = jit.build(emit.module([code], [code.function("apply", "ptr %a", "i64")]), "apply", function)
+    padded = np.zeros(-(-len(x) // 16) * 16, dtype)
+    padded[: len(x)] = x
+    got = np.empty_like(padded)
+    run(np.array([len(padded), padded.ctypes.data, got.ctypes.data], np.int64).ctypes.data)
+    with np.errstate(all="ignore"):
+        exact = padded.astype(wide) ** wide(exponent) if function == "pow" else getattr(np, function)(padded.astype(wide))
+        want = exact.astype(dtype)
+        same = (got == want) | (np.isnan(got) & np.isnan(want)) | (np.abs(got - want) <= 2.5 * np.spacing(np.abs(want)))
+    assert same.all(), list(zip(padded[~same][:5], got[~same][:5], want[~same][:5], strict=True))
+
+
+# --- plan and cache -----------------------------------------------------------------------------------------------------
+
+
+def test_explain_names_the_engine_and_whether_it_is_compiled(monkeypatch, tmp_path):
+    monkeypatch.setenv("PAIRX_CACHE_DIR", str(tmp_path / "new"))
+    x = np.zeros((3000, 40), np.float32)
+    plan = pairx.explain(pairx.gram, x, kernel="laplacian", gamma=0.123)
+    assert plan.engine == "compiled"
+    assert "compiled at this call" in plan.reason
+    pairx.gram(x[:3], kernel="laplacian", gamma=0.123, engine="compiled")
+    assert "compiled at this call" not in pairx.explain(pairx.gram, x, kernel="laplacian", gamma=0.123).reason
+
+
+def test_a_tiny_call_does_not_wait_for_the_compiler(monkeypatch, tmp_path):
+    monkeypatch.setenv("PAIRX_CACHE_DIR", str(tmp_path / "new"))
+    assert pairx.explain(pairx.gram, np.zeros((3, 4)), kernel="laplacian", gamma=0.456).engine == "array"
+
+
+def fresh(code: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **env}, check=False)
+
+
+CALL = (
+    "import numpy as np, pairx, logging; logging.basicConfig(level=10); "
+    "print(pairx.cdist(np.eye(3), metric='cityblock', engine='compiled').sum())"
+)
+
+
+def test_compiled_code_outlives_the_process(tmp_path):
+    first, second = (fresh(CALL, PAIRX_CACHE_DIR=str(tmp_path / "c")) for _ in range(2))
+    assert first.stdout == second.stdout == "12.0\n", first.stderr
+    assert first.stderr.count("compiling cityblock for float64 (forward)") == 1
+    assert "compiling" not in second.stderr
+
+
+def test_a_damaged_file_is_compiled_again(tmp_path):
+    fresh(CALL, PAIRX_CACHE_DIR=str(tmp_path))
+    for file in tmp_path.iterdir():
+        file.write_bytes(file.read_bytes()[:-7] + b"garbage")
+    again = fresh(CALL, PAIRX_CACHE_DIR=str(tmp_path))
+    assert again.stdout == "12.0\n"
+    assert "compiling cityblock" in again.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.environ.get("USER") == "nobody", reason="permissions of POSIX")
+def test_a_folder_that_cannot_be_written_or_is_not_ours(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(stat.S_IRWXU | stat.S_IRWXG | stat.S_IRWXO)
+    for folder in (blocked, shared, Path("/proc/nothing")):
+        done = fresh(CALL, PAIRX_CACHE_DIR=str(folder))
+        assert done.stdout == "12.0\n", done.stderr
+    assert not list(shared.iterdir())
+
+
+def test_many_processes_at_once(tmp_path):
+    with ThreadPoolExecutor(6) as pool:
+        done = list(pool.map(lambda _: fresh(CALL, PAIRX_CACHE_DIR=str(tmp_path)), range(6)))
+    assert [d.stdout for d in done] == ["12.0\n"] * 6
+    assert not [f for f in tmp_path.iterdir() if f.name.startswith(".part")]
+
+
+def test_the_key_knows_processor_and_compiler(monkeypatch):
+    before = jit.key("text")
+    monkeypatch.setattr(jit, "features", lambda: "+other")
+    assert jit.key("text") != before
+
+
+def test_without_numba_everything_works():
+    code = (
+        "import sys\n"
+        "class Hide:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] in ('llvmlite', 'numba'): raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Hide())\n"
+        "import importlib.util; real = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda n, *a: None if n in ('llvmlite', 'numba') else real(n, *a)\n"
+        "import numpy as np, pairx\n"
+        "x = np.ones((2000, 64))\n"
+        "print(pairx.explain(pairx.cdist, x, metric='cityblock').engine, pairx.cdist(x[:9], metric='cityblock').sum())\n"
+        "try: pairx.cdist(x[:3], metric='cityblock', engine='compiled')\n"
+        "except ValueError as e: print(e)\n"
+    )
+    done = fresh(code)
+    lines = done.stdout.splitlines()
+    assert lines[0] == "array 0.0", done.stderr
+    assert "pairx[jit]" in lines[1]
+
+
+def test_the_first_compilation_says_so_once(caplog, monkeypatch, tmp_path):
+    monkeypatch.setenv("PAIRX_CACHE_DIR", str(tmp_path))
+    x = np.ones((3, 5))
+    with caplog.at_level(logging.DEBUG, "pairx"):
+        for _ in range(3):
+            pairx.gram(x, kernel="laplacian", gamma=0.789, engine="compiled")
+    assert [r.message for r in caplog.records].count("pairx: compiling laplacian for float64 (forward)") == 1
+
+
+# --- threads, processes, signals ----------------------------------------------------------------------------------------
+
+
+def test_ten_thousand_calls_from_eight_threads_leak_nothing():
+    x = np.random.default_rng(0).random((24, 8))
+    want = pairx.cdist(x, metric="cityblock", engine="compiled")
+    wrong = []
+
+    def work() -> None:
+        for _ in range(1250):
+            if not np.array_equal(pairx.cdist(x, metric="cityblock", engine="compiled"), want):
+                wrong.append(1)
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") if Path("/proc/self/statm").exists() else 0
+
+    def all_threads() -> None:
+        threads = [threading.Thread(target=work) for _ in range(8)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+
+    work()
+    before = resident()
+    all_threads()
+    assert not wrong
+    assert resident() - before < 16 << 20
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_after_a_fork():
+    code = (
+        "import os, numpy as np, pairx\n"
+        "x = np.random.default_rng(0).random((700, 33), dtype=np.float32)\n"
+        "call = lambda: pairx.cdist(x, metric='canberra', engine='compiled', max_bytes='1MB')\n"
+        "with pairx.options(threads=3):\n"
+        "    want = call()\n"
+        "    pid = os.fork()\n"
+        "    same = bool((call() == want).all())\n"
+        "    if pid == 0: os._exit(0 if same else 3)\n"
+        "    print(same, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n"
+    )
+    assert fresh(code).stdout == "True 0\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT between processes")
+def test_ctrl_c_returns_within_a_tile():
+    code = (
+        "import numpy as np, pairx, signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "x = np.random.default_rng(0).random((20000, 400))\n"
+        "pairx.cdist(x[:9], metric='jensenshannon', engine='compiled')\n"
+        "print('ready', flush=True)\n"
+        "try:\n    pairx.cdist(x, metric='jensenshannon', engine='compiled')\n"
+        "except KeyboardInterrupt:\n    print('interrupted', flush=True)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "2"})
+    assert process.stdout is not None
+    assert process.stdout.readline().strip() == "ready"
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert out.strip() == "interrupted"
+
+
+def test_half_precision_is_summed_in_float32():
+    x = np.full((2, 4096), 0.1, np.float16)
+    x[1] = 0.2
+    got = pairx.cdist(x, metric="cityblock", engine="compiled")
+    assert got.dtype == np.float16
+    exact = float(abs(x[0].astype(float) - x[1].astype(float)).sum())
+    assert abs(float(got[0, 1]) - exact) <= np.spacing(np.float16(exact))
+
+
+@pytest.mark.parametrize("form", ["strided", "reversed", "fortran", "readonly", "broadcast", "unaligned", "bigendian"])
+def test_layouts_and_out(form: str):
+    a = np.random.default_rng(0).random((21, 10))
+    x = {
+        "strided": lambda: np.repeat(np.repeat(a, 2, 0), 3, 1)[::2, ::3],
+        "reversed": lambda: a[::-1, ::-1].copy()[::-1, ::-1],
+        "fortran": lambda: np.asfortranarray(a),
+        "readonly": lambda: np.frombuffer(a.tobytes()).reshape(a.shape),
+        "broadcast": lambda: np.broadcast_to(a[:1], a.shape),
+        "unaligned": lambda: np.frombuffer(b"x" + a.tobytes(), np.uint8)[1:].view(np.float64).reshape(a.shape),
+        "bigendian": lambda: a.astype(">f8"),
+    }[form]()
+    want = pairx.cdist(np.array(x, "=f8"), metric="cityblock", engine="array")
+    for out in (None, np.empty((21, 21)), np.empty((21, 21), order="F"), np.empty((42, 63))[::2, ::3]):
+        got = pairx.cdist(x, metric="cityblock", engine="compiled", out=out)
+        np.testing.assert_allclose(got, want, rtol=1e-14)
+        assert out is None or got is out
+
+
+def test_derivatives_of_expressions():
+    """Each rule of the reverse sweep against a central difference."""
+    graph = trace.Scalars()
+    a, b = graph.input("a"), graph.input("b")
+    expressions = [
+        a + b, a - b, a * b, a / b, -a, abs_ := graph.abs(a - b), graph.sqrt(a), graph.exp(a), graph.log(a), graph.log1p(a), graph.sin(a),
+        graph.cos(a), graph.tanh(a), graph.atan2(a, b), a**2.5, a**1.3, graph.maximum(a, b), graph.minimum(a, b), graph.clip(a, 0.0, 0.5),
+        graph.where(a < b, a * a, b), abs_ * abs_,
+    ]  # fmt: skip
+    for u, v in ((0.3, 0.7), (0.9, 0.4)):
+        for e in expressions:
+            got = trace.evaluate(trace.derivatives(e, [a, b]), a=u, b=v)
+            h = 1e-6
+            up, down = (trace.evaluate([e], a=u + s, b=v)[0] for s in (h, -h))
+            left, right = (trace.evaluate([e], a=u, b=v + s)[0] for s in (h, -h))
+            np.testing.assert_allclose(got, [(up - down) / (2 * h), (left - right) / (2 * h)], rtol=1e-6, atol=1e-8, err_msg=e.op)
+
+
+def test_a_definition_may_not_branch_on_a_value():
+    a = trace.Scalars().input("a")
+    with pytest.raises(TypeError, match=r"xp\.where"):
+        bool(a > 0)
+
+
+def test_every_row_that_says_so_can_be_compiled():
+    for row in STREAMING:
+        d = width(row, 4)
+        for given in parameters(row, d):
+            if given or row.name not in ("seuclidean",):
+                all_pairs(
+                    row, samples(row.domain, (3, d), "float64", 1), samples(row.domain, (2, d), "float64", 2), engine="compiled", **given
+                )
+    with pytest.raises(ValueError, match="'cosine' is not compiled"):
+        pairx.cdist(np.eye(3), metric="cosine", engine="compiled")
+    with pytest.raises(ValueError, match="row by row"):
+        pairx.paired(np.eye(3), np.eye(3), metric="cityblock", engine="compiled")
+    assert METRICS["cityblock"].engines == ("array", "compiled")
