@@ -22,7 +22,7 @@ nox.options.reuse_venv = "yes"
 PROJECT = nox.project.load_toml("pyproject.toml")
 CONSTRAINTS = "tests/constraints/latest.txt"
 CPU = ("numpy", "torch", "tensorflow", "jax", "dask", "strict")
-EXTRAS = {"numpy": "cli", "strict": "cli,test", "cupy": "cuda12,cli", "tensorflow": "cli"}
+EXTRAS = {"numpy": "jit,cli", "torch": "jit,torch,cli", "tensorflow": "jit,cli", "strict": "cli,test", "cupy": "cuda12,cli"}
 # The full wheel of Linux carries half a gigabyte of GPU code that a CPU test never runs.
 TENSORFLOW = "tensorflow-cpu" if sys.platform == "linux" and platform.machine() == "x86_64" else "tensorflow"
 SUITE = "PAIRX_ARRAY_API_TESTS"
@@ -68,7 +68,7 @@ def strict(session: nox.Session) -> None:
 @nox.session
 def lowest(session: nox.Session) -> None:
     """The oldest versions that the metadata allows (4 minutes)."""
-    install(session, "dask,cli,test", "test", constraints="tests/constraints/lowest.txt")
+    install(session, "jit,dask,cli,test", "test", constraints="tests/constraints/lowest.txt")
     test(session, "numpy,dask,strict")
 
 

@@ -27,6 +27,7 @@ from pairx.metrics import METRICS, Metric
 if importlib.util.find_spec("llvmlite") is None:
     pytest.skip("Numba is not installed", allow_module_level=True)
 
+from pairx_backends import compiled
 from pairx_backends.compiled import emit, jit, kernels, trace
 
 STREAMING = [r for r in ROWS if "compiled" in r.engines]
@@ -221,6 +222,8 @@ def test_elementary_functions(function: str, scalar: str):
 
 def test_explain_names_the_engine_and_whether_it_is_compiled(monkeypatch, tmp_path):
     monkeypatch.setenv("PAIRX_CACHE_DIR", str(tmp_path / "new"))
+    monkeypatch.setattr(jit, "_KEPT", {})
+    compiled._kernel.cache_clear()
     x = np.zeros((3000, 40), np.float32)
     plan = pairx.explain(pairx.gram, x, kernel="laplacian", gamma=0.123)
     assert plan.engine == "compiled"
@@ -231,6 +234,8 @@ def test_explain_names_the_engine_and_whether_it_is_compiled(monkeypatch, tmp_pa
 
 def test_a_tiny_call_does_not_wait_for_the_compiler(monkeypatch, tmp_path):
     monkeypatch.setenv("PAIRX_CACHE_DIR", str(tmp_path / "new"))
+    monkeypatch.setattr(jit, "_KEPT", {})
+    compiled._kernel.cache_clear()
     assert pairx.explain(pairx.gram, np.zeros((3, 4)), kernel="laplacian", gamma=0.456).engine == "array"
 
 
@@ -309,10 +314,12 @@ def test_without_numba_everything_works():
 
 def test_the_first_compilation_says_so_once(caplog, monkeypatch, tmp_path):
     monkeypatch.setenv("PAIRX_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(jit, "_KEPT", {})
+    compiled._kernel.cache_clear()
     x = np.ones((3, 5))
     with caplog.at_level(logging.DEBUG, "pairx"):
-        for _ in range(3):
-            pairx.gram(x, kernel="laplacian", gamma=0.789, engine="compiled")
+        for gamma in (0.1, 0.1, 0.7):  # one kernel serves all its values
+            pairx.gram(x, kernel="laplacian", gamma=gamma, engine="compiled")
     assert [r.message for r in caplog.records].count("pairx: compiling laplacian for float64 (forward)") == 1
 
 

@@ -291,7 +291,8 @@ def choose(
 
 def engines(backend: Backend, row: Metric, x: Array) -> tuple[str, ...]:
     """The engines of a metric that there are for an eager array: of its own, without those that need what is missing here."""
-    probe = Rule(METRICS["cityblock"], {}, backend.xp.float32, backend.xp.float32, True)
+    single = backend.xp.result_type(backend.xp.float32)
+    probe = Rule(METRICS["sqeuclidean"], {}, single, single, True)
     compiled = not isinstance(backend.compiler(probe, x), str)
     return tuple(e for e in row.engines if e != "compiled" or compiled)
 

@@ -136,6 +136,8 @@ def _show(report: dict[str, Any]) -> None:
     console.print()
     console.print(f"{' and '.join(engines) or 'engines'}: metrics and kernels that agree on {report['data']} ({dtypes}).")
     console.print(f"time and peak memory: {report['call']}.")
+    if report["compiler"]:
+        console.print(f"compiled: {report['compiler']}.")
     verdict = "All agree." if report["ok"] else "Not all is well: see above."
     console.print(Text(verdict, "green" if report["ok"] else "bold red"))
 
@@ -163,7 +165,7 @@ def cdist(
     backend: Annotated[str, typer.Option("--backend", "-b", help="The library that computes.")] = "numpy",
     max_bytes: Annotated[str | None, typer.Option(help="Memory above inputs and result: 64MB, 64MiB (default: 256MiB).")] = None,
     out_dtype: Annotated[str | None, typer.Option(help="Such as float32 (default: as the inputs).")] = None,
-    engine: Annotated[str | None, typer.Option(help="array or native (default: the better).")] = None,
+    engine: Annotated[str | None, typer.Option(help="array, native or compiled (default: the best).")] = None,
     zero: Annotated[str | None, typer.Option(help="At 0/0: finite or scipy (default: finite).")] = None,
     nan_policy: Annotated[str | None, typer.Option(help="propagate, omit or raise (default: propagate).")] = None,
     p: Annotated[float | None, typer.Option("-p", "--p", help="Exponent of minkowski; inf is allowed.")] = None,
@@ -266,6 +268,46 @@ def _bar(text: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 # --- lists --------------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def warmup(
+    metric: Annotated[list[str] | None, typer.Option("--metric", "-m", help="Only this one; may be repeated.")] = None,
+    dtype: Annotated[list[str] | None, typer.Option("--dtype", help="float32 or float64 (default: both).")] = None,
+    gradients: Annotated[bool, typer.Option(help="Gradients, too.")] = True,
+) -> None:
+    """Compile ahead of the first call.
+
+    The machine code is kept for later processes, in PAIRX_CACHE_DIR or the user's cache folder. Metrics are compiled with
+    their default parameters; another exponent of minkowski is another kernel.
+
+    Exit code: 0 done; 1 the code could not be kept; 2 wrong usage, or Numba is missing.
+    """
+    from .metrics import KERNELS, METRICS, lookup
+
+    dtypes = dtype or ["float32", "float64"]
+    try:
+        wrong = next((d for d in dtypes if d not in ("float32", "float64")), None)
+        if wrong is not None:
+            raise ValueError(f"dtype={wrong!r}: expected float32 or float64; half precision is computed in float32.")
+        chosen = [lookup(m) for m in metric] if metric else [*METRICS.values(), *KERNELS.values()]
+        rows = [r for r in chosen if metric or "compiled" in r.engines]
+        from pairx_backends import compiled
+
+        done = 0
+        with _bar("compiling", len(rows) * len(dtypes)) as advance:
+            for row in rows:
+                for each in dtypes:
+                    done += sum(1 for _ in compiled.warm([row], [each], gradients))
+                    advance(1)
+    except (ImportError, ValueError) as error:
+        raise Usage(str(error)) from error
+    from pairx_backends.compiled import jit
+
+    if jit.folder() is None:
+        _stderr().print("pairx: there is no folder to keep compiled code in; set PAIRX_CACHE_DIR to one of your own.", soft_wrap=True)
+        raise typer.Exit(FAILED)
+    _stdout().print(f"{done} functions of {len(rows)} metrics are compiled and kept in {jit.folder()}.", soft_wrap=True)
 
 
 @app.command()

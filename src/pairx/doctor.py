@@ -204,6 +204,13 @@ def _cost(lib: backend.Backend, module: str, found: dict[str, Any]) -> None:
         found["peak_note"] = one_line(error)
 
 
+def missing() -> str | None:
+    """Why no backend has a compiled engine here, or None."""
+    from pairx_backends import compiled
+
+    return compiled.missing()
+
+
 def report(only: Sequence[str] = (), watch: Callable[[str], Callable[[str], None]] = lambda name: lambda text: None) -> dict[str, Any]:
     """The findings on every backend, as ``pairx doctor --json`` prints them.
 
@@ -217,6 +224,7 @@ def report(only: Sequence[str] = (), watch: Callable[[str], Callable[[str], None
         "platform": platform.platform(),
         "data": "Fisher's iris",
         "call": COMMON,
+        "compiler": missing(),
         "backends": rows,
         "ok": not any(r["status"] in wrong for r in rows) and any(r["status"] == "ok" for r in rows),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
 import os
 import signal
 import subprocess
@@ -436,3 +437,40 @@ def test_progress_is_for_terminals(here: Path) -> None:
     os.close(terminal)
     assert (done.returncode, done.stdout) == (0, b"")
     assert "50 x 50 float64" in said
+
+
+# --- warmup -------------------------------------------------------------------------------------------------------------
+
+compiler = pytest.mark.skipif(importlib.util.find_spec("llvmlite") is None, reason="Numba is not installed")
+
+
+@compiler
+def test_warmup_compiles_for_later_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PAIRX_CACHE_DIR", str(tmp_path))
+    arguments = [*PAIRX, "warmup", "--metric", "manhattan", "--dtype", "float32"]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    assert "5 functions of 1 metrics" in done.stdout
+    assert len(list(tmp_path.glob("*.bin"))) == 5
+    code = (
+        "import logging; logging.basicConfig(level=10)\n"
+        "import numpy, pairx; pairx.cdist(numpy.eye(3, dtype='f4'), metric='l1', engine='compiled')"
+    )
+    again = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "compiling" not in again.stderr
+
+
+@compiler
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [(["--metric", "cosine"], "cosine"), (["--metric", "cityblok"], "cityblock"), (["--dtype", "float16"], "float16")],
+)
+def test_warmup_says_what_is_wrong(capsys: pytest.CaptureFixture[str], arguments: list[str], word: str):
+    assert word in error_of(capsys, "warmup", *arguments)
+
+
+@compiler
+@pytest.mark.usefixtures("here")
+def test_warmup_without_a_folder(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PAIRX_CACHE_DIR", "")
+    assert "PAIRX_CACHE_DIR" in error_of(capsys, "warmup", "--metric", "cityblock", code=1)

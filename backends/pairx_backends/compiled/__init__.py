@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
@@ -22,7 +22,7 @@ from pairx import plan as plans
 from pairx.backend import Backend
 from pairx.checks import dtype_name
 from pairx.engine import Rule, Task
-from pairx.metrics import Metric
+from pairx.metrics import Metric, resolve
 from pairx.plan import Tile
 from pairx_backends.numpy import BACKEND as NUMPY
 
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from .kernels import Definition
 
 Array = Any
+
+
+FREE = ("gamma",)
+"""Parameters that enter as plain numbers: kernels take their values at the call."""
 
 
 @lru_cache(1)
@@ -63,13 +67,33 @@ def _kernel(row: Metric, params: tuple[tuple[str, Any], ...], scalar: str, weigh
     return Kernel(row, params, scalar, weighted, omit)
 
 
+def warm(rows: Iterable[Metric], dtypes: Iterable[str], gradients: bool = True) -> Iterator[tuple[str, str, str]]:
+    """Compile what calls of these metrics with their default parameters will need; answers (metric, dtype, function) of each."""
+    why = missing()
+    if why:
+        raise ImportError(why)
+    for row in rows:
+        params = {k: 1.0 if v is None and k in FREE else v for k, v in row.defaults.items() if k != "V"}
+        row, params = resolve(row, params)
+        for dtype in dtypes:
+            kernel = compiler(Rule(row, params, dtype, dtype, True, omit=row.name == "nan_euclidean"))
+            if isinstance(kernel, str):
+                raise ValueError(f"metric={row.name!r}: {kernel}.")
+            names = ["forward", "pack", "mirror"] + ["repair"] * kernel.repairs
+            if gradients and kernel.differentiable:
+                names += ["pull_x", "pull_y"] + ["slope"] * kernel.sloped
+            for name in names:
+                kernel.function(name)
+                yield row.name, dtype, name
+
+
 class Kernel:
     """The functions of one metric with its parameters, for one dtype; each is compiled when it is first needed."""
 
     tile_bytes = 16 << 20
 
     def __init__(self, row: Metric, params: tuple[tuple[str, Any], ...], scalar: str, weighted: bool, omit: bool) -> None:
-        from . import jit, kernels
+        from . import jit, kernels, pullback
 
         self.dtype = np.dtype("float32" if scalar == "float" else "float64")
         self.row = row
@@ -78,13 +102,16 @@ class Kernel:
         self.rule = Rule(row, dict(params), self.dtype, self.dtype, True, omit, weighted)
         probe = np.ones((1, 2), self.dtype)
         panels, stats = engine.rows(NUMPY, self.rule, self.pieces, probe, None)
-        recipe = kernels.Recipe(row, params, scalar, jit.lanes(scalar), weighted, omit, len(panels), len(stats))
+        self.free = {k: np.array([v], self.dtype) for k, v in params if k in FREE}
+        fixed = tuple(p for p in params if p[0] not in FREE)
+        recipe = kernels.Recipe(row, fixed, scalar, jit.lanes(scalar), weighted, omit, len(panels), len(stats), tuple(self.free))
         self.definition: Definition = kernels.Definition(recipe)
         self.width = self.definition.tile[1] * recipe.lanes
         self.slots = kernels.slots(recipe)
         # A weighted sum with gaps has its weights in n and in what is present, too.
         self.differentiable = row.differentiable and not stats and not (weighted and omit)
         self.repairs = row.scale in ("difference", "pair", "term") or weighted
+        self.sloped = not pullback.direct(self.definition)
         self._functions: dict[str, Callable[[int], int]] = {}
         self._lock = threading.Lock()
 
@@ -191,6 +218,8 @@ class Kernel:
         index = self.slots.index
         a = np.zeros(len(index), np.int64)
         a[:8] = m, n, d, upper, out.ctypes.data, out.strides[0] // self.dtype.itemsize, weights.ctypes.data, count.ctypes.data
+        for name, value in self.free.items():
+            a[index[name]] = value.ctypes.data
         held = []
         for p, (left, right) in enumerate(zip(xs, ys, strict=True)):
             if left.strides[-1] != left.itemsize or not left.flags.aligned or left.strides[0] % left.itemsize:
@@ -257,7 +286,7 @@ class Kernel:
             weights = np.ones(width, self.dtype) if w is None else self._padded(np.asarray(w)[None], width)[0]
             cotangents = self._padded(g, cs)
             worth, maxima = cotangents[None], cotangents
-            if not pullback.direct(self.definition):
+            if self.sloped:
                 worth = np.empty((len(self.definition.terms), m, cs), self.dtype)
                 maxima = np.empty((m, cs), self.dtype) if self.row.reduce == "max" else worth[0]
                 if not self._slope(xs, ys, d, weights, w is not None, cotangents, worth, maxima, n, threads):
@@ -323,6 +352,7 @@ class Kernel:
                 "plane": m * cs, "g": g.ctypes.data + start * cs * size, "c": worth.ctypes.data + start * cs * size,
                 "r": maxima.ctypes.data + start * cs * size,
             }  # fmt: skip
+            given |= {k: v.ctypes.data for k, v in self.free.items()}
             for p, (left, right) in enumerate(zip(xs, packed, strict=True)):
                 given |= {f"x{p}": left.ctypes.data + start * width * size, f"xs{p}": width, f"y{p}": right.ctypes.data}
             for name, value in given.items():

@@ -405,12 +405,12 @@ class Code:
         Else by logarithms, for a >= 0; their whole part is multiplied without rounding.
         """
         if exponent * 4 == int(exponent * 4) and 0 < exponent <= 4:
-            whole, rest = divmod(int(exponent * 4), 4)
-            root = self.sqrt(a) if rest else a
-            parts = [a] * whole + [root] * bool(rest & 2) + [self.sqrt(root)] * bool(rest & 1)
-            found = parts[0]
-            for part in parts[1:]:
-                found = self.arith("mul", found, part)
+            whole, quarters = divmod(int(exponent * 4), 4)
+            root = self.sqrt(a) if quarters else a
+            factors = [a] * whole + [root] * bool(quarters & 2) + [self.sqrt(root)] * bool(quarters & 1)
+            found = factors[0]
+            for factor in factors[1:]:
+                found = self.arith("mul", found, factor)
             return found
         magic, power = self.constant(_MAGIC[self.scalar]), self.constant(exponent)
         normal, more = self._normal(a)

@@ -16,18 +16,18 @@ from typing import Any
 import llvmlite
 import llvmlite.binding as llvm
 
+Function = Any
+_KEPT: dict[str, Function] = {}
 log = logging.getLogger("pairx")
 _LOCK = threading.RLock()
-_KEPT: list[Any] = []
-Function = Any
 
 
 @cache
-def machine() -> Any:
-    """The processor that this process runs on."""
+def target() -> Any:
+    """The kind of processor that this process runs on, with the C library's functions made known."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    target = llvm.Target.from_default_triple()
+    found = llvm.Target.from_default_triple()
     libm = ctypes.CDLL("ucrtbase") if sys.platform == "win32" else ctypes.CDLL(None)
     if not hasattr(libm, "sinf"):
         from ctypes.util import find_library
@@ -36,8 +36,13 @@ def machine() -> Any:
     for name in ("sin", "cos", "tanh", "atan2", "pow"):
         for suffix in ("", "f"):
             llvm.add_symbol(name + suffix, ctypes.cast(getattr(libm, name + suffix), ctypes.c_void_p).value)
+    return found
+
+
+def machine() -> Any:
+    """The processor itself. A new one each time: an engine takes it and frees it."""
     reloc = "pic" if sys.platform != "win32" else "default"
-    return target.create_target_machine(llvm.get_host_cpu_name(), features(), opt=3, reloc=reloc, codemodel="jitdefault")
+    return target().create_target_machine(llvm.get_host_cpu_name(), features(), opt=3, reloc=reloc, codemodel="jitdefault")
 
 
 @cache
@@ -118,26 +123,34 @@ def keep(name: str, code: bytes) -> None:
 
 
 def kept(text: str) -> bool:
-    """Whether the code of a text is on disk."""
-    return read(key(text)) is not None
+    """Whether the code of a text is in memory or on disk."""
+    identity = key(text)
+    return identity in _KEPT or read(identity) is not None
+
+
+def compiled(text: str) -> bytes:
+    """Machine code."""
+    host = machine()
+    parsed = llvm.parse_assembly(text)
+    parsed.triple, parsed.data_layout = host.triple, str(host.target_data)
+    parsed.verify()
+    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    options.loop_unrolling = True
+    builder = llvm.create_pass_builder(host, options)
+    builder.getModulePassManager().run(parsed, builder)
+    return bytes(host.emit_object(parsed))
 
 
 def build(text: str, name: str, what: str) -> Function:
     """The function ``name`` of a module's text, as ``f(address of slots) -> int``; it runs without Python's lock."""
     with _LOCK:
         identity = key(text)
+        if identity in _KEPT:
+            return _KEPT[identity]
         code = read(identity)
-        parsed = llvm.parse_assembly(text if code is None else "")
-        parsed.triple = machine().triple
-        parsed.data_layout = str(machine().target_data)
         if code is None:
             log.debug("pairx: compiling %s", what)
-            parsed.verify()
-            options = llvm.create_pipeline_tuning_options(speed_level=3)
-            options.loop_unrolling = True
-            builder = llvm.create_pass_builder(machine(), options)
-            builder.getModulePassManager().run(parsed, builder)
-            code = machine().emit_object(parsed)
+            code = compiled(text)
             keep(identity, code)
         engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine())
         engine.add_object_file(llvm.ObjectFileRef.from_data(code))
@@ -145,5 +158,7 @@ def build(text: str, name: str, what: str) -> Function:
         address = engine.get_function_address(name)
         if not address:
             raise RuntimeError(f"{what}: the compiled code has no function {name}.")
-        _KEPT.append(engine)
-        return ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(address)
+        function = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(address)
+        function.engine = engine  # type: ignore[attr-defined]  # the code lives as long as the engine does
+        _KEPT[identity] = function
+        return function

@@ -46,6 +46,8 @@ class Recipe:
     omit: bool
     panels: int
     x_stats: int
+    free: tuple[str, ...] = ()
+    """Parameters that are given at the call, so that one kernel serves all their values."""
 
 
 class Definition:
@@ -54,7 +56,7 @@ class Definition:
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
         self.graph = graph = Scalars()
-        pieces = recipe.metric.define(graph, **dict(recipe.params))
+        pieces = recipe.metric.define(graph, **dict(recipe.params), **{name: graph.input(name) for name in recipe.free})
         self.x = [graph.input(f"x{i}") for i in range(recipe.panels)]
         self.y = [graph.input(f"y{i}") for i in range(recipe.panels)]
         self.terms: list[Node] = [self._node(t) for t in pieces.terms(*self.x, *self.y)]
@@ -76,7 +78,8 @@ class Definition:
     def weight(self) -> int:
         """How many operations a term takes, heavy ones counted as several."""
         heavy = {"div": 4, "sqrt": 4, "log": 20, "log1p": 24, "exp": 20, "pow": 60, "sin": 40, "cos": 40, "atan2": 60}
-        return sum(heavy.get(n.op, 1) if n.op != "pow" or n.value * 4 % 1 else 3 for n in order(self.terms) if n.op not in ("input", "constant"))
+        counted = (n for n in order(self.terms) if n.op not in ("input", "constant"))
+        return sum(heavy.get(n.op, 1) if n.op != "pow" or n.value * 4 % 1 else 3 for n in counted)
 
     @cached_property
     def tile(self) -> tuple[int, int]:
@@ -90,7 +93,7 @@ class Definition:
 
 def slots(recipe: Recipe) -> Slots:
     """The arguments of the forward kernel."""
-    names = ["m", "n", "d", "upper", "out", "stride", "w", "count"]
+    names = ["m", "n", "d", "upper", "out", "stride", "w", "count", *recipe.free]
     names += [f"{s}{i}" for i in range(recipe.panels) for s in ("x", "xs", "y")]
     names += [f"{s}{i}" for i in range(recipe.x_stats) for s in ("sx", "sy")]
     return Slots(*names)
@@ -222,6 +225,8 @@ def _inputs(
             values = [code.arith("mul", v, gap) for v in values]
         values = [code.choose(some, v, code.constant(math.nan)) for v in values]
     inputs = {f"r{i}": v for i, v in enumerate(values)} | {"n": count}
+    for name in recipe.free:
+        inputs[name] = code.spread(code.load(names.read(code, name, "ptr"), code.scalar))
     for i in range(recipe.x_stats):
         inputs[f"sx{i}"] = code.spread(code.load(code.at(names.read(code, f"sx{i}", "ptr"), row), code.scalar))
         inputs[f"sy{i}"] = code.load(code.at(names.read(code, f"sy{i}", "ptr"), column), code.vector, 4)
