@@ -137,7 +137,7 @@ def _show(report: dict[str, Any]) -> None:
     console.print(f"{' and '.join(engines) or 'engines'}: metrics and kernels that agree on {report['data']} ({dtypes}).")
     console.print(f"time and peak memory: {report['call']}.")
     if report["compiler"]:
-        console.print(f"compiled: {report['compiler']}.")
+        console.print(Text(f"compiled: {report['compiler']}."))
     verdict = "All agree." if report["ok"] else "Not all is well: see above."
     console.print(Text(verdict, "green" if report["ok"] else "bold red"))
 

@@ -228,3 +228,10 @@ def test_the_probe_of_each_backend(backend: Any) -> None:
         assert why
     else:
         assert found >= 4_000_000
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_missing_compiler_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(doctor, "missing", lambda: "it is not installed: pip install 'pairx[jit]'")
+    assert main(["doctor", "--backend", "numpy"]) == 0
+    assert "compiled: it is not installed: pip install 'pairx[jit]'." in capsys.readouterr().out
