@@ -141,8 +141,14 @@ def compiled(text: str) -> bytes:
     return bytes(host.emit_object(parsed))
 
 
-def build(text: str, name: str, what: str) -> Function:
-    """The function ``name`` of a module's text, as ``f(address of slots) -> int``; it runs without Python's lock."""
+FREE = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)
+"""``f(address of slots)``, without Python's lock."""
+LOCKED = ctypes.PYFUNCTYPE(ctypes.c_int64, *[ctypes.c_size_t] * 5)
+"""With it: for calls so short that to give it away would take longer, and for slots that threads share."""
+
+
+def build(text: str, name: str, what: str, kind: Any = FREE) -> Function:
+    """The function ``name`` of a module's text."""
     with _LOCK:
         identity = key(text)
         if identity in _KEPT:
@@ -158,7 +164,7 @@ def build(text: str, name: str, what: str) -> Function:
         address = engine.get_function_address(name)
         if not address:
             raise RuntimeError(f"{what}: the compiled code has no function {name}.")
-        function = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(address)
-        function.engine = engine  # type: ignore[attr-defined]  # the code lives as long as the engine does
+        function = kind(address)
+        function.engine = engine  # the code lives as long as the engine does
         _KEPT[identity] = function
         return function

@@ -22,8 +22,10 @@ from pairx import calls, engine
 from pairx import plan as plans
 from pairx.backend import Backend
 from pairx.checks import HALF, dtype_name
-from pairx.engine import Task
+from pairx.engine import Rule, Task
 from pairx.plan import Tile
+from pairx_backends.numpy import BACKEND as NUMPY
+from pairx_backends.numpy import aligned, quiet
 
 Array = Any
 Starts = tuple[Any, ...]
@@ -176,6 +178,8 @@ def run(task: Task) -> Array:
     plan = task.plan
     if 0 in plan.shape or 0 in plan.axes:
         return jnp.zeros(plan.shape, dtype=task.dtype, device=device(task.x))
+    if task.kernel is not None:
+        return _in_machine_code(task)
     known = plan.blocks is not None
     tensors = tuple(a for a in (task.x, task.y, *task.aux) if a is not None)
     if known and not _wide() and max((*plan.shape, *(math.prod(t.shape[: t.ndim - plan.core]) for t in tensors)), default=0) >= 2**31:
@@ -191,6 +195,27 @@ def run(task: Task) -> Array:
     walk = Walk(_key(task), plan.axes, tile if known else plan.axes, plan.layout, plan.core, folded, _room(task, tensors), bare, task.block)
     compiled = _compiled if walk.key is not None else jax.jit(_walk, static_argnums=0)
     return compiled(walk, task.x, task.y, task.aux, task.pairs)
+
+
+def compiler(rule: Rule, x: Array) -> Any:
+    """Of the compiled engine, for eager arrays on one processor."""
+    if not isinstance(x.device, jax.Device) or x.device.platform != "cpu":
+        return f"the arrays are on {x.device}"
+    from pairx_backends import compiled
+
+    return compiled.compiler(rule)
+
+
+def _in_machine_code(task: Task) -> Array:
+    """The walk of the compiled engine on the arrays' own memory, into a buffer that becomes the result without a copy."""
+    y = None if task.y is None else np.asarray(task.y)
+    host = replace(task, backend=NUMPY, x=np.asarray(task.x), y=y, aux=tuple(np.asarray(a) for a in task.aux))
+    out = aligned(task.plan.shape, task.dtype)
+    with quiet():
+        engine.run(host, out)
+    if out.dtype.name == "bfloat16":  # dlpack of NumPy does not know it
+        return jnp.asarray(out)
+    return jax.device_put(jnp.from_dlpack(out), task.x.device)
 
 
 def _key(task: Task) -> Hashable:
@@ -427,5 +452,6 @@ BACKEND = Backend(
     tile_bytes=TILE_BYTES,
     devices=lambda: tuple(str(d) for d in jax.devices()),
     writable=False,
+    compiler=compiler,
     repairs=False,
 )

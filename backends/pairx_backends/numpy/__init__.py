@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,18 @@ def kind(backend: Backend, dtype: Any) -> str:
 def quiet() -> Any:
     """Infinities and NaN are answers here, and the definitions take their branches before and after."""
     return np.errstate(all="ignore")
+
+
+ALIGNED = 64
+
+
+def aligned(shape: tuple[int, ...], dtype: Any) -> Any:
+    """An uninitialised array whose memory other libraries can take over: TensorFlow aborts the process where it is not aligned."""
+    dtype = np.dtype(dtype)
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.empty(size + ALIGNED, np.uint8)
+    start = -memory.ctypes.data % ALIGNED
+    return memory[start : start + size].view(dtype).reshape(shape)
 
 
 def run(task: Task) -> Any:

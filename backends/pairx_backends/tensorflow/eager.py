@@ -21,8 +21,8 @@ from pairx import engine
 from pairx import plan as plans
 from pairx.engine import Task
 from pairx.plan import Tile
+from pairx_backends.numpy import ALIGNED, aligned, quiet
 from pairx_backends.numpy import BACKEND as NUMPY
-from pairx_backends.numpy import quiet
 
 from . import namespace as xp
 from .gradient import direct
@@ -31,7 +31,6 @@ from .graph import compiled_backward
 Array = Any
 TILE_BYTES = 16 << 20
 NOWHERE = nullcontext()
-_ALIGNED = 64  # TensorFlow aborts the process when it meets foreign data that are not
 
 
 # --- NumPy and back -------------------------------------------------------------------------------------------------------
@@ -44,18 +43,9 @@ def view(t: Array) -> Any:
     return np.asarray(t)
 
 
-def aligned(shape: tuple[int, ...], dtype: Any) -> Any:
-    """An uninitialised array that :func:`handed` can hand over."""
-    dtype = np.dtype(dtype)
-    size = math.prod(shape) * dtype.itemsize
-    memory = np.empty(size + _ALIGNED, np.uint8)
-    start = -memory.ctypes.data % _ALIGNED
-    return memory[start : start + size].view(dtype).reshape(shape)
-
-
 def handed(a: Any) -> Array:
     """A tensor on the memory of an aligned array, which must not be written any more."""
-    if a.size == 0 or a.ctypes.data % _ALIGNED or not a.flags.c_contiguous:
+    if a.size == 0 or a.ctypes.data % ALIGNED or not a.flags.c_contiguous:
         return tf.constant(a)
     if a.dtype.name == "bfloat16":
         return tf.bitcast(tf.experimental.dlpack.from_dlpack(a.view(np.uint16).__dlpack__()), tf.bfloat16)
