@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -103,6 +104,34 @@ def types(session: nox.Session) -> None:
     """mypy in strict mode."""
     install(session, "cli", "types")
     session.run("mypy", *session.posargs)
+
+
+def machine() -> str:
+    """A name for the folder of this machine's results: its processor and how many of them, no host name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(line.partition(":")[2] for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        model = platform.processor() or platform.machine()
+    return re.sub(r"[^a-z0-9]+", "-", f"{model} x{os.cpu_count()}".lower()).strip("-")
+
+
+@nox.session
+def peers(session: nox.Session) -> None:
+    """Speed against SciPy, scikit-learn, torch, JAX, faiss and numkong, on one thread and two (25 minutes; with -- --full an hour).
+
+    Writes asv_bench/results/<machine>/peers-<threads>.json and docs/peers.md.
+    """
+    install(session, "jit,torch,jax", "peers")
+    here = Path("asv_bench") / "results" / machine()
+    here.mkdir(parents=True, exist_ok=True)
+    written = []
+    for threads in (1, 2):
+        written.append(str(here / f"peers-{threads}.json"))
+        options = ["-q", "-p", "no:cacheprovider", "--timeout", "1200", f"--benchmark-json={written[-1]}"]
+        session.run("pytest", "asv_bench/peers", *options, *session.posargs, env={"PEERS_THREADS": str(threads)})
+    page = session.run("python", "asv_bench/peers/table.py", *written, silent=True)
+    Path("docs/peers.md").write_text(str(page), encoding="utf-8")
 
 
 @nox.session

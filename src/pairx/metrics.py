@@ -111,6 +111,26 @@ def power(xp: Any, a: Array, exponent: float) -> Array:
     return xp.where(zero, 0.0, xp.where(zero, 1.0, a) ** exponent)
 
 
+def log_ratio(xp: Any, p: Array, q: Array) -> Array:
+    """log(p / q) for p, q > 0, to the last digits also where the two are near each other."""
+    if (own := getattr(xp, "log_ratio", None)) is not None:  # the compiled engine's, by one logarithm
+        return own(p, q)
+    # Close to 1 the ratio is known best by its difference from 1; where even the ratio overflows, by two logarithms.
+    ratio, u = p / q, (p - q) / q
+    near, far = xp.abs(u) < 0.5, (ratio < 1e-37) | (ratio > 1e37)
+    log = xp.where(far, xp.log(p) - xp.log(q), xp.log(xp.where(far, 1.0, ratio)))
+    return xp.where(near, xp.log1p(xp.where(near, u, 0.0)), log)
+
+
+def two_entropies(xp: Any, u: Array) -> Array:
+    """(1 + u) log(1 + u) + (1 - u) log(1 - u) for -1 < u < 1, to the last digits also for small u."""
+    if (own := getattr(xp, "two_entropies", None)) is not None:
+        return own(u)
+    # Near 0 the two cancel, and near 1 it is u * u that has lost digits: no form is good for both.
+    a, b = xp.log1p(u), xp.log1p(-u)
+    return xp.where(xp.abs(u) > 0.5, (1.0 + u) * a + (1.0 - u) * b, xp.log1p(-u * u) + u * (a - b))
+
+
 def first(reduced: tuple[Array, ...], x: tuple[Array, ...], y: tuple[Array, ...], n: Any) -> Array:
     """The ``finish`` of a metric that is its one joined term."""
     return reduced[0]
@@ -498,7 +518,7 @@ def haversine(xp: Any) -> Pieces:
     scale="row",
     domain="nonnegative",
     triangle=True,
-    buffers=9,
+    buffers=11,
 )
 def jensenshannon(xp: Any, base: float | None = None, zero: float = 0.0) -> Pieces:
     unit = 1.0 if base is None else 1.0 / math.log(base)
@@ -508,14 +528,12 @@ def jensenshannon(xp: Any, base: float | None = None, zero: float = 0.0) -> Piec
         return (sum_one(xp, x),), stats  # SciPy answers inf for a row of zeros
 
     def terms(x: Array, y: Array) -> tuple[Array, ...]:
-        # With u = (x - y) / (x + y):  (1 + u) log1p(u) + (1 - u) log1p(-u) = log1p(-u^2) + u (log1p(u) - log1p(-u)).
-        # No two nearly equal numbers are subtracted, so rows a tenth of a per cent apart keep their digits.
+        # By u = (x - y) / (x + y), so that rows a tenth of a per cent apart keep their digits.
         s = x + y
         u = divide(xp, x - y, s)
         inner = xp.abs(u) != 1
         v = xp.where(inner, u, 0.0)
-        mixed = 0.25 * s * (xp.log1p(-v * v) + v * (xp.log1p(v) - xp.log1p(-v)))
-        return (xp.where(inner, mixed, (0.5 * math.log(2)) * xp.maximum(x, y)),)
+        return (xp.where(inner, 0.25 * s * two_entropies(xp, v), (0.5 * math.log(2)) * xp.maximum(x, y)),)
 
     def finish(reduced: tuple[Array, ...], x: Any, y: Any, n: Any) -> Array:
         r = reduced[0] + x[0] + y[0] if math.isnan(zero) else reduced[0]
@@ -538,13 +556,8 @@ def kl_divergence(xp: Any, normalize: bool = False) -> Pieces:
         return (sum_one(xp, x) if normalize else x,), ()
 
     def terms(x: Array, y: Array) -> tuple[Array, ...]:
-        # Close to 1 the ratio is known best by its difference from 1; where even the ratio overflows, by two logarithms.
         plain = (x > 0) & (y > 0)
-        p, q = xp.where(plain, x, 1.0), xp.where(plain, y, 1.0)
-        ratio, u = p / q, (p - q) / q
-        near, far = xp.abs(u) < 0.5, (ratio < 1e-37) | (ratio > 1e37)
-        log = xp.where(far, xp.log(p) - xp.log(q), xp.log(xp.where(far, 1.0, ratio)))
-        log = xp.where(near, xp.log1p(xp.where(near, u, 0.0)), log)
+        log = log_ratio(xp, xp.where(plain, x, 1.0), xp.where(plain, y, 1.0))
         # 0 log 0 is 0, and p > 0 against q = 0 is inf; what is negative or NaN has no logarithm.
         special = xp.where((x == 0) & (y >= 0), 0.0, xp.where((x > 0) & (y == 0), math.inf, x + y + math.nan))
         return (xp.where(plain, x * log, special),)

@@ -372,6 +372,57 @@ class Code:
         inner = self.arith("sub", half, self.arith("add", self.fma(k, low, c), tail))
         return self._log_edges(u, self.fma(k, high, self.arith("sub", f, inner)))
 
+    def log_ratio(self, p: Value, q: Value) -> Value:
+        """log(p / q) for p, q > 0, by one division and no rounding before it.
+
+        With p = 2 ** i a and q = 2 ** j b it is (i - j) log 2 + 2 atanh((a - b) / (a + b)), where a - b is exact.
+        """
+        high, low = (self.constant(c) for c in _LN2[self.scalar])
+        two, root = self.constant(2.0), self.constant(math.sqrt(2.0))
+        (p1, i), (q1, j) = self._normal(p), self._normal(q)
+        (k, f), (n, h) = self._parts(p1), self._parts(q1)
+        k = self.arith("add", self.arith("sub", k, n), self.arith("sub", i, j))
+        a, b = self.arith("add", f, self.constant(1.0)), self.arith("add", h, self.constant(1.0))
+        large = self.compare("ogt", a, self.arith("mul", root, b))
+        small = self.compare("ogt", b, self.arith("mul", root, a))
+        a, b = self.choose(small, self.arith("mul", a, two), a), self.choose(large, self.arith("mul", b, two), b)
+        one, none = self.constant(1.0), self.constant(0.0)
+        k = self.arith("sub", self.arith("add", k, self.choose(large, one, none)), self.choose(small, one, none))
+        s = self.arith("div", self.arith("sub", a, b), self.arith("add", a, b))
+        found = self.fma(k, high, self.arith("add", self.arith("mul", s, two), self.fma(k, low, self._atanh_tail(s))))
+        gap = self.put(f"fsub {self.vector} {p}, {q}")  # infinite or NaN where either is
+        return self.choose(self.compare("olt", self.abs(gap), self.constant(math.inf)), found, gap)
+
+    def _atanh_tail(self, s: Value) -> Value:
+        """2 atanh(s) - 2 s, for s of at most 0.1716."""
+        return self.arith("mul", s, self._polynomial(self.arith("mul", s, s), _LOG[self.scalar]))
+
+    def atanh(self, a: Value) -> Value:
+        """The inverse hyperbolic tangent: half of log((1 + a) / (1 - a))."""
+        one, half = self.constant(1.0), self.constant(0.5)
+        small = self.compare("olt", self.abs(a), self.constant(0.17))
+        inside = self.choose(small, a, self.constant(0.0))
+        large = self.arith("mul", half, self.log_ratio(self.arith("add", one, a), self.arith("sub", one, a)))
+        return self.choose(small, self.fma(half, self._atanh_tail(inside), inside), large)
+
+    def two_entropies(self, u: Value) -> Value:
+        """(1 + u) log(1 + u) + (1 - u) log(1 - u): by its series up to 1/2, where the two would cancel, else as it stands."""
+        z = self.arith("mul", u, u)
+        small = self.compare("ole", z, self.constant(0.25))
+        terms = 10 if self.scalar == "float" else 25
+        series = self._polynomial(self.choose(small, z, self.constant(0.0)), tuple(1 / ((n + 1) * (2 * n + 1)) for n in range(terms)))
+        one, size = self.constant(1.0), self.abs(u)
+        more, less = self.arith("add", one, size), self.arith("sub", one, size)
+        plain = self.fma(more, self._log_plain(more), self.arith("mul", less, self._log_plain(less)))
+        return self.arith("add", self.choose(small, series, plain), self._nan(u))
+
+    def _log_plain(self, a: Value) -> Value:
+        """The logarithm of a positive normal number."""
+        high, low = (self.constant(c) for c in _LN2[self.scalar])
+        k, f = self._parts(a)
+        half, tail = self._log_parts(f)
+        return self.fma(k, high, self.arith("sub", f, self.arith("sub", half, self.fma(k, low, tail))))
+
     def _scaled(self, a: Value, k: Value) -> Value:
         """a 2 ** k, where k is a rounded number plus the magic one: in two steps, so that neither overflows."""
         _, mantissa, bias, _ = _BITS[self.scalar]

@@ -77,7 +77,10 @@ class Definition:
     @cached_property
     def weight(self) -> int:
         """How many operations a term takes, heavy ones counted as several."""
-        heavy = {"div": 4, "sqrt": 4, "log": 20, "log1p": 24, "exp": 20, "pow": 60, "sin": 40, "cos": 40, "atan2": 60}
+        heavy = {
+            "div": 4, "sqrt": 4, "log": 20, "log1p": 24, "log_ratio": 24, "two_entropies": 40, "atanh": 30, "exp": 20, "pow": 60, "sin": 40,
+            "cos": 40, "atan2": 60,
+        }  # fmt: skip
         counted = (n for n in order(self.terms) if n.op not in ("input", "constant"))
         return sum(heavy.get(n.op, 1) if n.op != "pow" or n.value * 4 % 1 else 3 for n in counted)
 

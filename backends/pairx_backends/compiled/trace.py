@@ -10,6 +10,10 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
+FUNCTIONS = {
+    "sqrt", "exp", "log", "log1p", "log_ratio", "two_entropies", "atanh", "sin", "cos", "atan2", "tanh", "abs", "maximum", "minimum",
+    "where",
+}  # fmt: skip
 BOOLEAN = {"eq", "ne", "lt", "le", "and", "or", "not"}
 
 
@@ -135,7 +139,7 @@ class Scalars:
         return a if exponent == 1.0 else self.node("pow", (a,), exponent)
 
     def __getattr__(self, op: str) -> Callable[..., Node]:
-        if op not in {"sqrt", "exp", "log", "log1p", "sin", "cos", "atan2", "tanh", "abs", "maximum", "minimum", "where"}:
+        if op not in FUNCTIONS:
             raise AttributeError(f"A compiled definition cannot use {op}.")
         return lambda *args: self.make(op, *args)
 
@@ -191,6 +195,8 @@ def evaluate(roots: Iterable[Node], **inputs: float) -> list[float]:
         "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "neg": np.negative, "abs": np.abs, "sqrt": np.sqrt,
         "exp": np.exp, "log": np.log, "log1p": np.log1p, "sin": np.sin, "cos": np.cos, "atan2": np.arctan2, "tanh": np.tanh,
         "sign": np.sign, "maximum": np.maximum, "minimum": np.minimum, "where": np.where, "eq": np.equal, "ne": np.not_equal,
+        "log_ratio": lambda p, q: np.log(p) - np.log(q), "atanh": np.arctanh,
+        "two_entropies": lambda u: np.log1p(-u * u) + u * (np.log1p(u) - np.log1p(-u)),
         "lt": np.less, "le": np.less_equal, "and": np.logical_and, "or": np.logical_or, "not": np.logical_not,
     }  # fmt: skip
     roots = list(roots)
@@ -252,6 +258,13 @@ def derivatives(root: Node, wanted: list[Node], seed: Any = 1.0) -> list[Node]:
             give(args[0], g * node)
         elif node.op == "log":
             give(args[0], g / args[0])
+        elif node.op == "log_ratio":
+            give(args[0], g / args[0])
+            give(args[1], -(g / args[1]))
+        elif node.op == "two_entropies":
+            give(args[0], 2.0 * g * graph.atanh(args[0]))
+        elif node.op == "atanh":
+            give(args[0], g / (1.0 - args[0] * args[0]))
         elif node.op == "log1p":
             give(args[0], g / (1.0 + args[0]))
         elif node.op == "sin":

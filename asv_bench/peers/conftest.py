@@ -1,0 +1,27 @@
+"""Threads are set before any library is imported: ``PEERS_THREADS`` processors, by affinity where there is one."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+THREADS = int(os.environ.get("PEERS_THREADS", "1"))
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[name] = str(THREADS)
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+if hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:THREADS])
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="Also float64 and the largest cases (an hour).")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--full"):
+        items[:] = [i for i in items if i.callspec.params["case"].quick]  # type: ignore[attr-defined]
+
+
+def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, object]) -> None:
+    machine_info.pop("node", None)
