@@ -19,6 +19,8 @@ from .plan import Cost, Layout
 
 Array = Any
 
+AS_ASKED = "as asked"
+"""The reason for an engine that the caller chose."""
 _ASKED: ContextVar[bool] = ContextVar("pairx_explain", default=False)
 
 
@@ -279,7 +281,7 @@ def choose(
     if engine == "compiled":
         if isinstance(kernel, str):
             raise ValueError(f"engine='compiled': {kernel}; leave engine away.")
-        return "compiled", "as asked", kernel
+        return "compiled", AS_ASKED, kernel
     if engine is None and not isinstance(kernel, str):
         d = backend.shape(x)[-1]
         if rule.metric.product is None or d < PRODUCT_FROM or grad:
@@ -313,7 +315,7 @@ def uncompiled(backend: Backend, rule: Rule, engine: str | None, traced: bool, x
     if engine == "native" and traced and product != "dot" and not rule.fast:
         return "array", "native was asked for, but cancellation cannot be looked for while tracing: differences"
     if engine is not None:
-        return engine, "as asked"
+        return engine, AS_ASKED
     if product is None or rule.omit or not rule.matrix:
         return "array", "the metric is a sum over features" if rule.metric.reduce == "sum" else "the metric is a maximum over features"
     if (digits := backend.lowered(x)) is not None:

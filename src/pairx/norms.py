@@ -263,7 +263,7 @@ def pairwise_matrix_norm(
     else:
         if chosen == "native":
             raise ValueError(f"engine='native': only ord='fro' of real matrices has a matrix product, not {ord!r}; leave engine away.")
-        name, reason = chosen or "array", "as asked" if chosen else "the norm needs each difference"
+        name, reason = chosen or "array", calls.AS_ASKED if chosen else "the norm needs each difference"
         cost, grad_cost = _costs(order, sx[-2:], size, grad)
     plan = plans.make(
         axes=axes,

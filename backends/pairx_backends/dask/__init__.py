@@ -26,7 +26,7 @@ from dask.utils import parse_bytes
 from pairx import checks, norms
 from pairx import plan as plans
 from pairx.backend import Backend, find, of_type
-from pairx.calls import assemble
+from pairx.calls import AS_ASKED, assemble
 from pairx.engine import Rule, Task
 from pairx_backends.numpy import kind
 
@@ -118,7 +118,7 @@ class Work:
     """Without a rule: which matrix norm."""
     op: str
     layout: Any
-    engine: str
+    engine: str | None
     max_bytes: int
     dtype: Any
 
@@ -188,7 +188,9 @@ def run(task: Task) -> Array:
     """The lazy result."""
     plan = task.plan
     layout = "rows" if plan.layout in ("rows", "chosen") else "matrix"
-    work = Work(task.rule, task.key, plan.op, layout, plan.engine, plan.max_bytes, task.dtype)
+    # Unless one was asked for, each chunk takes the engine that its own library has where it is computed.
+    engine = plan.engine if plan.reason == AS_ASKED else None
+    work = Work(task.rule, task.key, plan.op, layout, engine, plan.max_bytes, task.dtype)
     x, y = _joined(task.x, plan.core), None if task.y is None else _joined(task.y, plan.core)
     aux = tuple(a.rechunk(-1) for a in task.aux)
     if plan.layout == "condensed":
