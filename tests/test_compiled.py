@@ -518,3 +518,30 @@ def test_small_calls_from_many_threads():
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(work, range(8)))
+
+
+# --- functions that the caller has compiled -----------------------------------------------------------------------------
+
+
+@pytest.mark.backends("numpy", "torch")
+def test_a_function_of_numba_is_called_from_a_compiled_loop(backend: Adapter):
+    numba = pytest.importorskip("numba")
+
+    @numba.njit
+    def largest_gap(u, v):
+        found = 0.0
+        for k in range(u.shape[0]):
+            found = max(found, abs(u[k] - v[k]))
+        return found
+
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(2, 300, 7)), rng.normal(size=(200, 7))
+    a, b = backend.asarray(x, "float64"), backend.asarray(y, "float64")
+    got = pairx.cdist(a, b, largest_gap)
+    assert backend.is_own(got)
+    np.testing.assert_array_equal(backend.to_numpy(got), np.abs(x[:, :, None] - y).max(-1))
+    np.testing.assert_array_equal(
+        backend.to_numpy(pairx.pdist(b, largest_gap)), backend.to_numpy(pairx.pdist(b, "chebyshev", engine="array"))
+    )
+    if backend.autodiff:  # the loop has no gradient, and must not swallow it
+        assert backend.grad(lambda u: backend.sum(pairx.cdist(u, u[:1], lambda p, q: abs(p - q).sum())), y[:3]) is not None

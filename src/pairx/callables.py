@@ -32,6 +32,40 @@ def _arguments(backend: Backend, call: Call, x: Array, y: Array | None) -> tuple
     return {**call.params, **({} if call.w is None else {"w": call.w})}, answer
 
 
+def _is_dispatcher(function: Function) -> bool:
+    """Whether Numba has compiled it: then it is called from a compiled loop."""
+    return type(function).__module__.partition(".")[0] == "numba"
+
+
+def _whole(
+    backend: Backend,
+    call: Call,
+    x: Any,
+    y: Any,
+    function: Function,
+    lead: tuple[int, ...],
+    shape: tuple[int, ...],
+    answer: Any,
+    like: Array,
+) -> Array:
+    import numpy as np
+
+    from pairx_backends.compiled import dispatchers
+
+    found = np.empty(shape)
+    for batch in np.ndindex(*lead):
+        u, v = x[_own(batch, x.shape[:-2])], y[_own(batch, y.shape[:-2])]
+        square = np.empty((len(u), len(v)))
+        dispatchers.fill(function, u, v, square, above=len(shape) == len(lead) + 1)
+        found[batch] = square if len(shape) > len(lead) + 1 else square[np.triu_indices(len(u), 1)]
+    result = backend.xp.astype(backend.guest(found), answer)
+    if call.out is None:
+        return result
+    out = checks.output(backend, call.out, shape, answer, x=like)
+    out[...] = result
+    return out
+
+
 def _collect(backend: Backend, call: Call, values: list[Any], shape: tuple[int, ...], like: Array, answer: Any) -> Array:
     xp = backend.xp
     if not values:
@@ -62,12 +96,16 @@ def matrix(backend: Backend, call: Call, x: Array, y: Array | None, function: Fu
     _known("y", sy)
     lead = checks.broadcast(sx[:-2], sy[:-2])
     m, n = sx[-2], sy[-2]
+    shape = (*lead, n * (n - 1) // 2) if layout == "condensed" else (*lead, m, n)
+    if _is_dispatcher(function) and not (params or backend.traced(x, other) or backend.differentiated(x, other)):
+        left, right = backend.host(x), backend.host(other)
+        if type(left).__module__ == type(right).__module__ == "numpy":
+            return _whole(backend, call, left, right, function, lead, shape, answer, x)
     values = []
     for batch in product(*map(range, lead)):
         u, v = x[(*_own(batch, sx[:-2]), ...)], other[(*_own(batch, sy[:-2]), ...)]
         for i in range(m):
             values += [function(u[i, :], v[j, :], **params) for j in range(i + 1 if layout == "condensed" else 0, n)]
-    shape = (*lead, n * (n - 1) // 2) if layout == "condensed" else (*lead, m, n)
     return _collect(backend, call, values, shape, x, answer)
 
 

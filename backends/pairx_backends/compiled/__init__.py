@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import math
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -114,7 +113,6 @@ class Kernel:
         self.repairs = row.scale in ("difference", "pair", "term") or weighted
         self.sloped = not pullback.direct(self.definition)
         self._functions: dict[str, Callable[[int], int]] = {}
-        self._lock = threading.Lock()
 
     def text(self, name: str) -> str:
         """The LLVM text of a function."""
@@ -138,12 +136,8 @@ class Kernel:
         if found is None:
             from . import jit
 
-            with self._lock:
-                if name not in self._functions:
-                    self._functions[name] = jit.build(
-                        self.text(name), name.partition("_")[0], f"{self.row.name} for {self.dtype.name} ({name})"
-                    )
-                found = self._functions[name]
+            what = f"{self.row.name} for {self.dtype.name} ({name})"
+            found = self._functions[name] = jit.build(self.text(name), name.partition("_")[0], what)
         return found
 
     def ready(self) -> bool:

@@ -20,6 +20,13 @@ Function = Any
 _KEPT: dict[str, Function] = {}
 log = logging.getLogger("pairx")
 _LOCK = threading.RLock()
+if hasattr(os, "register_at_fork"):  # another thread may have held it
+
+    def _unlocked() -> None:
+        global _LOCK
+        _LOCK = threading.RLock()
+
+    os.register_at_fork(after_in_child=_unlocked)
 
 
 @cache
