@@ -60,6 +60,10 @@ class Adapter:
         x = self.asarray(np.zeros((1, 1)), "float32")
         return engines(find(x=x), row, x)
 
+    def slope_engines(self, row: Any) -> tuple[str, ...]:
+        """Those of them that a gradient passes through."""
+        return self.engines(row)
+
     @property
     def compiles(self) -> bool:
         return self.name in COMPILES
@@ -241,6 +245,9 @@ class JAX(Adapter):
     def grad(self, fn: Callable[..., Any], *arrays: np.ndarray, dtype: str = "float64") -> list[np.ndarray] | None:
         leaves = [self.asarray(a, dtype) for a in arrays]
         return [np.asarray(g) for g in self.lib.grad(fn, argnums=tuple(range(len(leaves))))(*leaves)]
+
+    def slope_engines(self, row: Any) -> tuple[str, ...]:
+        return tuple(e for e in self.engines(row) if e != "compiled")  # under grad everything is traced
 
     def jit(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         return self.lib.jit(fn)

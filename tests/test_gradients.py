@@ -94,7 +94,7 @@ def test_in_both_sides(backend: Adapter, case: tuple[Metric, int]):
     if (
         len(row.engines) > 1 and i == 0 and not (backend.compiles and row.name not in REPRESENTATIVE)
     ):  # the engines have derivatives of their own
-        for engine in backend.engines(row):
+        for engine in backend.slope_engines(row):
             got = backend.grad(lambda a, b, e=engine: backend.total(all_pairs(row, a, b, engine=e, **own), c), x, y)
             agree(got, want, what=f"{row_id(row)} {engine}")
 
@@ -235,7 +235,7 @@ def test_finite_everywhere(backend: Adapter, row: Metric):
 
     for dtype in ("float32",) if backend.compiles else ("float64", "float32"):
         own = native(backend, given, dtype)
-        for engine in backend.engines(row) if not backend.compiles else (None,):
+        for engine in backend.slope_engines(row) if not backend.compiles else (None,):
             check(f"{engine}", partial(all_pairs, row, engine=engine, **own), dtype, x, y)
             check(f"one set, {engine}", partial(all_pairs, row, engine=engine, **own), dtype, x)
         if row.kind == "distance" and not backend.compiles:
@@ -315,6 +315,8 @@ def test_an_infinite_slope_is_answered_0(backend: Adapter):
 @pytest.mark.parametrize("engine", METRICS["euclidean"].engines)
 @pytest.mark.dtypes("float64", "float32")
 def test_far_from_the_origin(backend: Adapter, dtype: str, engine: str):
+    if engine not in backend.slope_engines(METRICS["euclidean"]):
+        pytest.skip(f"no gradient through the {engine} engine")
     shift = 1000.0 if dtype == "float32" else 1e7
     x = (samples("real", (12, 16), seed=1) + shift).astype(dtype)
     y = (samples("real", (10, 16), seed=2) + shift).astype(dtype)

@@ -104,7 +104,8 @@ class Backend:
     quiet
         A context in which infinities and NaN raise no warnings: they are answers here.
     compiler
-        ``compiler(rule, x)``: the kernels of the compiled engine for a rule and an eager array, or why there are none.
+        ``compiler(rule, tensors, asked)``: the kernels of the compiled engine for a rule and the call's arrays, or why there are
+        none; ``asked`` where the caller chose the engine. A library that traces says here whether its traced calls may.
     host
         An array's memory as a NumPy array, for the compiled engine; a copy where NumPy lacks the dtype.
     guest
@@ -137,7 +138,7 @@ class Backend:
     writable: bool = True
     threads: bool = False
     quiet: Callable[[], Any] = nullcontext
-    compiler: Callable[[Any, Array], Any] = lambda rule, x: "the library has no compiled engine"
+    compiler: Callable[[Any, tuple[Array, ...], bool], Any] = lambda rule, tensors, asked: "the library has no compiled engine"
     host: Callable[[Array], Any] = _same
     guest: Callable[[Any], Array] = _same
     repairs: bool = True

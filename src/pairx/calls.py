@@ -229,7 +229,7 @@ def assemble(
     tensors = tuple(a for a in (x, y, *aux) if a is not None)
     traced = backend.traced(*tensors)
     grad = backend.differentiated(*tensors)
-    chosen, reason, kernel = choose(backend, rule, engine, traced, grad, x, axes)
+    chosen, reason, kernel = choose(backend, rule, engine, traced, grad, tensors, axes)
     size = backend.itemsize(rule.compute)
     cost, grad_cost = costs(rule, chosen, axes, backend.shape(x)[-1], size, grad)
     notes = tuple(n for n in (backend.lowered(x),) if n)
@@ -270,12 +270,12 @@ def assemble(
 
 
 def choose(
-    backend: Backend, rule: Rule, engine: str | None, traced: bool, grad: bool, x: Array, axes: tuple[Any, ...]
+    backend: Backend, rule: Rule, engine: str | None, traced: bool, grad: bool, tensors: tuple[Array, ...], axes: tuple[Any, ...]
 ) -> tuple[str, str, Any]:
     """The engine of a call, why, and its kernels if it is the compiled one."""
-    kernel: Any = "row by row there is nothing to gain" if not rule.matrix else "a traced call may end on another device"
-    if rule.matrix and not traced and engine in (None, "compiled"):
-        kernel = backend.compiler(rule, x)
+    kernel: Any = "row by row there is nothing to gain"
+    if rule.matrix and engine in (None, "compiled"):
+        kernel = backend.compiler(rule, tensors, engine == "compiled")
     if grad and not isinstance(kernel, str) and not kernel.differentiable:
         kernel = f"metric {rule.metric.name!r} has no compiled gradient"
     if engine == "compiled":
@@ -283,19 +283,19 @@ def choose(
             raise ValueError(f"engine='compiled': {kernel}; leave engine away.")
         return "compiled", AS_ASKED, kernel
     if engine is None and not isinstance(kernel, str):
-        d = backend.shape(x)[-1]
+        d = backend.shape(tensors[0])[-1]
         if rule.metric.product is None or d < PRODUCT_FROM or grad:
             work = math.prod(axes) * max(d, 1)
             if work > COMPILE_FROM or kernel.ready():
                 return "compiled", "differences in machine code" + ("" if kernel.ready() else ", compiled at this call"), kernel
-    return (*uncompiled(backend, rule, engine, traced, x), None)
+    return (*uncompiled(backend, rule, engine, traced, tensors[0]), None)
 
 
 def engines(backend: Backend, row: Metric, x: Array) -> tuple[str, ...]:
     """The engines of a metric that there are for an eager array: of its own, without those that need what is missing here."""
     single = backend.xp.result_type(backend.xp.float32)
     probe = Rule(METRICS["sqeuclidean"], {}, single, single, True)
-    compiled = not isinstance(backend.compiler(probe, x), str)
+    compiled = not isinstance(backend.compiler(probe, (x,), False), str)
     return tuple(e for e in row.engines if e != "compiled" or compiled)
 
 

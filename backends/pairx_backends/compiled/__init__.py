@@ -230,13 +230,16 @@ class Kernel:
         if self.function("forward")(a.ctypes.data) and self.repairs:
             self.function("repair")(a.ctypes.data)
 
+    def plain(self, *arrays: Any) -> bool:
+        """Whether they are NumPy matrices of the kernels' own dtype, which need no packing on the left."""
+        return all(type(a) is np.ndarray and a.dtype == self.dtype and a.ndim == 2 and a.flags.aligned and a.size for a in arrays)
+
     def quick(self, x: Array, y: Array, out: Array) -> Callable[[Array, Array], Array] | None:
         """A function for more arrays with the same shapes, strides and dtypes, or None; ``out`` shows the result's."""
         from . import jit, kernels
 
-        plain = all(type(a) is np.ndarray and a.dtype == self.dtype and a.ndim == 2 and a.flags.aligned and a.size for a in (x, y, out))
         size = self.dtype.itemsize
-        if not plain or self.prepared or len(self.definition.x) != 1 or x.strides[1] != size or x.strides[0] % size:
+        if not self.plain(x, y, out) or self.prepared or len(self.definition.x) != 1 or x.strides[1] != size or x.strides[0] % size:
             return None
         if ctypes.c_size_t.from_address(id(x) + kernels.HEAD).value != x.ctypes.data:
             return None  # another Python, whose objects look otherwise

@@ -197,8 +197,11 @@ def run(task: Task) -> Array:
     return compiled(walk, task.x, task.y, task.aux, task.pairs)
 
 
-def compiler(rule: Rule, x: Array) -> Any:
+def compiler(rule: Rule, tensors: tuple[Array, ...], asked: bool) -> Any:
     """Of the compiled engine, for eager arrays on one processor."""
+    if traced(*tensors):
+        return "a traced call may end on another device"
+    x = tensors[0]
     if not isinstance(x.device, jax.Device) or x.device.platform != "cpu":
         return f"the arrays are on {x.device}"
     from pairx_backends import compiled

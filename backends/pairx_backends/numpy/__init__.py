@@ -66,7 +66,7 @@ def run(task: Task) -> Any:
         return walk(task)
 
 
-def compiler(rule: Rule, x: Any) -> Any:
+def compiler(rule: Rule, tensors: tuple[Any, ...], asked: bool) -> Any:
     """Of the compiled engine, which is imported when it is first asked for."""
     from pairx_backends import compiled
 

@@ -149,8 +149,11 @@ def run(task: Task) -> Array:
         return eager.forward(task)
 
 
-def compiler(rule: Rule, x: Array) -> Any:
+def compiler(rule: Rule, tensors: tuple[Array, ...], asked: bool) -> Any:
     """Of the compiled engine, for tensors in main memory."""
+    if traced(*tensors):
+        return "a traced call may end on another device"
+    x = tensors[0]
     if not eager.is_host(x):
         return f"the tensors are on {device(x)}"
     from pairx_backends import compiled

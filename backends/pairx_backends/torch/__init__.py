@@ -248,8 +248,11 @@ def _shares(a: Any, b: Any) -> bool:
     return bool(a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr() and a.numel() and b.numel())
 
 
-def compiler(rule: Rule, x: Any) -> Any:
+def compiler(rule: Rule, tensors: tuple[Any, ...], asked: bool) -> Any:
     """Of the compiled engine, for tensors in main memory."""
+    if traced(*tensors):
+        return "a traced call may end on another device"
+    x = tensors[0]
     if x.device.type != "cpu":
         return f"the tensors are on {x.device}"
     from pairx_backends import compiled
