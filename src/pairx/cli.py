@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -78,15 +78,16 @@ def doctor(
         checks.names(backend or ())
     except ValueError as error:
         raise Usage(str(error)) from error
-    with Progress(
-        SpinnerColumn(), TextColumn("{task.description}"), console=_stderr(), transient=True, disable=not sys.stderr.isatty()
-    ) as progress:
-        task = progress.add_task("")
+    with _watched(SpinnerColumn(), TextColumn("{task.description}")) as progress:
+        if progress is None:
+            report = checks.report(backend or ())
+        else:
+            task = progress.add_task("")
 
-        def watch(name: str) -> Callable[[str], None]:
-            return lambda step: progress.update(task, description=f"{name}: {step}")
+            def watch(name: str) -> Callable[[str], None]:
+                return lambda step: progress.update(task, description=f"{name}: {step}")
 
-        report = checks.report(backend or (), watch)
+            report = checks.report(backend or (), watch)
     if as_json:
         print(json.dumps(report, indent=2, allow_nan=False))
     else:
@@ -261,10 +262,22 @@ def _matrix(values: Any) -> None:
 
 @contextmanager
 def _bar(text: str, total: int) -> Iterator[Callable[[int], None]]:
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=_stderr(), transient=True, disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task(text, total=total)
-        yield lambda pairs: progress.advance(task, pairs)
+    with _watched(TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()) as progress:
+        if progress is None:
+            yield lambda pairs: None
+        else:
+            task = progress.add_task(text, total=total)
+            yield lambda pairs: progress.advance(task, pairs)
+
+
+@contextmanager
+def _watched(*columns: ProgressColumn) -> Iterator[Progress | None]:
+    """A display of progress, or None where standard error is no terminal."""
+    if not sys.stderr.isatty():  # one that is disabled ends with an empty line in older releases of rich
+        yield None
+        return
+    with Progress(*columns, console=_stderr(), transient=True) as progress:
+        yield progress
 
 
 # --- lists --------------------------------------------------------------------------------------------------------------
