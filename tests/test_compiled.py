@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import math
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -248,6 +249,18 @@ def test_a_tiny_call_does_not_wait_for_the_compiler(monkeypatch, tmp_path):
     monkeypatch.setattr(jit, "_KEPT", {})
     compiled._kernel.cache_clear()
     assert pairx.explain(pairx.gram, np.zeros((3, 4)), kernel="laplacian", gamma=0.456).engine == "array"
+
+
+@pytest.mark.parametrize("name", ["hellinger", "kl_divergence", "euclidean"])
+def test_a_budget_is_enough_whether_or_not_the_code_is_there(name):
+    """The compiled engine packs rows, and for hellinger it needs more for that than the array engine for its differences."""
+    x, y = samples("nonnegative", (3, 6)), samples("nonnegative", (2, 6), seed=1)
+    want = pairx.cdist(x, y, name, engine="compiled")
+    for engine in ("array", "compiled"):
+        with pytest.raises(ValueError, match=r"needs \d+ bytes") as refused:
+            pairx.cdist(x, y, name, engine=engine, max_bytes=1)
+        least = int(re.search(r"needs (\d+) bytes", str(refused.value))[1])
+        np.testing.assert_allclose(pairx.cdist(x, y, name, max_bytes=least), want, atol=1e-12)
 
 
 def fresh(code: str, **env: str) -> subprocess.CompletedProcess[str]:

@@ -232,6 +232,13 @@ def assemble(
     chosen, reason, kernel = choose(backend, rule, engine, traced, grad, tensors, axes)
     size = backend.itemsize(rule.compute)
     cost, grad_cost = costs(rule, chosen, axes, backend.shape(x)[-1], size, grad)
+    if kernel is not None and engine is None:
+        least = plans.smallest(axes, layout, cost, grad_cost)
+        if least > plans.allowance(max_bytes)[1]:  # what a budget is enough for must not depend on what is compiled already
+            other, why = uncompiled(backend, rule, engine, traced, x)
+            found = costs(rule, other, axes, backend.shape(x)[-1], size, grad)
+            if plans.smallest(axes, layout, *found) < least:
+                (chosen, reason, kernel), (cost, grad_cost) = (other, why, None), found
     notes = tuple(n for n in (backend.lowered(x),) if n)
     plan = plans.make(
         axes=axes,

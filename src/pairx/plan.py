@@ -234,6 +234,18 @@ def fit(axes: tuple[int, ...], cost: Cost, layout: Layout, limit: int, step: int
     return tuple(tile)
 
 
+def smallest(axes: tuple[Any, ...], layout: Layout, cost: Cost, grad_cost: Cost | None) -> int:
+    """Scratch bytes of the smallest tile, forward and backward."""
+    one = (1,) * len(axes)
+    return max(c.of(one, layout) for c in (cost, grad_cost or cost))
+
+
+def allowance(max_bytes: int | str | None) -> tuple[int | str | None, int]:
+    """The budget of a call as it was given, by itself or by the options, and in bytes."""
+    chosen = max_bytes if max_bytes is not None else current().max_bytes
+    return chosen, DEFAULT_MAX_BYTES if chosen is None else parse_bytes(chosen)
+
+
 def make(
     *,
     axes: tuple[Any, ...],
@@ -259,14 +271,13 @@ def make(
     MemoryError
         If the result itself does not fit into the memory there is.
     """
-    chosen = max_bytes if max_bytes is not None else current().max_bytes
-    budget = DEFAULT_MAX_BYTES if chosen is None else parse_bytes(chosen)
+    chosen, budget = allowance(max_bytes)
     symmetric = bool(decided.get("symmetric")) and layout == "matrix"
     unknown = any(not isinstance(a, int) for a in (*axes, *shape))
     # Unknown sizes are met when the graph runs: plan for large ones, and the loops clamp the tile to what comes.
     guess = tuple(a if isinstance(a, int) else 1 << 20 for a in axes)
     one = (1,) * len(axes)
-    least = max(c.of(one, layout) for c in (cost, grad_cost or cost))
+    least = smallest(axes, layout, cost, grad_cost)
     if math.prod(guess) and least > budget:
         raise ValueError(
             f"max_bytes={chosen!r} is below the smallest tile of this call: one pair needs {least} bytes of scratch"
