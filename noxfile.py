@@ -68,7 +68,7 @@ def strict(session: nox.Session) -> None:
 
 @nox.session
 def lowest(session: nox.Session) -> None:
-    """The oldest versions that the metadata allows (4 minutes)."""
+    """The oldest versions that the metadata allows (8 minutes)."""
     install(session, "jit,dask,cli,test", "test", constraints="tests/constraints/lowest.txt")
     test(session, "numpy,dask,strict")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -151,3 +152,38 @@ def test_the_whole_range(backend: Adapter, dtype: str):
     for name in ("euclidean", "cityblock", "chebyshev", "canberra", "braycurtis"):
         got = backend.to_numpy(pairx.cdist(backend.asarray(x, dtype), None, name))
         assert_close(got, wanted(METRICS[name], x), dtype, what=name)
+
+
+# --- counts -------------------------------------------------------------------------------------------------------------
+
+
+def related(seed: int, dtype: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows of which some are equal, part of one another, complements, all true or all false; and weights from 1e-3 to 1e3."""
+    x, y = samples("boolean", (8, D), seed=seed), samples("boolean", (8, D), seed=seed + 1000)
+    y[0], y[1], y[2], y[3] = x[0], x[1] * y[1], np.maximum(x[2], y[2]), 1 - x[3]
+    x[6:] = y[6:] = [[0.0], [1.0]]
+    return x, y, (10.0 ** np.random.default_rng(seed).uniform(-3, 3, D)).astype(dtype)
+
+
+@cache
+def related_wanted(row: Metric, seed: int, dtype: str) -> tuple[np.ndarray, np.ndarray]:
+    x, y, w = related(seed, dtype)
+    return wanted(row, x, y, w=w), wanted(row, x, w=w)
+
+
+@pytest.mark.brief("float32")
+@pytest.mark.parametrize("row", [r for r in METRICS.values() if r.domain == "boolean"], ids=row_id)
+@pytest.mark.dtypes("float64", "float32")
+def test_a_weighted_count_keeps_its_digits(backend: Adapter, dtype: str, row: Metric):
+    """Relative to each distance; so where a count is 0 it is exactly 0, since a rounding error there makes any number of 0 / 0."""
+    for seed in range(3):
+        x, y, w = (backend.asarray(a, dtype) for a in related(seed, dtype))
+        want, one = related_wanted(row, seed, dtype)
+        assert (want == 0).any()
+        for engine in backend.engines(row):
+            got = backend.to_numpy(pairx.cdist(x, y, row.name, w=w, engine=engine))
+            own = backend.to_numpy(pairx.cdist(x, None, row.name, w=w, engine=engine))
+            assert_close(got, want, dtype, factor=PRODUCT_FACTOR, what=f"{row.name} {engine} {seed}")
+            assert_close(own, one, dtype, factor=PRODUCT_FACTOR, what=f"{row.name} {engine} {seed}, one set")
+        got = backend.to_numpy(pairx.paired(x, y, row.name, w=w))
+        assert_close(got, np.diagonal(want), dtype, factor=PRODUCT_FACTOR, what=f"{row.name} {seed}, row by row")

@@ -43,6 +43,17 @@ def test_forward(backend: Adapter, name: str):
     assert scratch <= plan.scratch_bytes + OVERHEAD, f"{scratch} bytes of scratch, {plan.scratch_bytes} planned"
 
 
+@pytest.mark.parametrize("engine", ["array", "native"])
+@pytest.mark.parametrize("name", ["jaccard", "russellrao", "yule"])
+def test_weighted_counts(backend: Adapter, name: str, engine: str):
+    """Several terms at once; a budget that is large beside what is granted above it."""
+    x, y = (backend.asarray(samples("boolean", (n, 48), "float32", 1), "float32") for n in (700, 600))
+    w = backend.asarray(np.linspace(0.5, 2, 48), "float32")
+    plan = pairx.explain(pairx.cdist, x, y, metric=name, max_bytes="8MiB", engine=engine, w=w)
+    scratch = peak(backend, lambda: pairx.cdist(x, y, name, max_bytes="8MiB", engine=engine, w=w)) - plan.result_bytes
+    assert scratch <= plan.scratch_bytes + OVERHEAD, f"{scratch} bytes of scratch, {plan.scratch_bytes} planned"
+
+
 @pytest.mark.parametrize("name", ["cityblock", "euclidean", "cosine", "canberra"])
 @pytest.mark.parametrize("call", ["one set", "pdist", "paired", "pairs", "batches"])
 def test_every_layout(backend: Adapter, call: str, name: str):

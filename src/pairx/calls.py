@@ -347,7 +347,7 @@ def costs(rule: Rule, engine: str, axes: tuple[Any, ...], d: Any, size: int, gra
     prepared = d * size * 5 + 64
     robust = 3 if row.scale in ("difference", "pair", "term") else 0
     omitted = 4 if rule.omit else 0
-    weighted = 1 if rule.weighted else 0
+    weighted = (4 if row.domain == "boolean" else 1) if rule.weighted else 0  # each count is a term of its own then
     broadcast = d * (size * (row.buffers + omitted + weighted) + 2) + 8 * size
     if engine == "compiled":
         # Both sides in the computing dtype, one of them packed; a block where the result cannot be written in place.

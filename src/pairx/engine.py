@@ -202,20 +202,32 @@ def make_block(backend: Backend, rule: Rule, engine: str = "array", robust: bool
     return block
 
 
+@dataclass(frozen=True)
+class _Rows:
+    """The rows of one side; times those of the other it is their matrix product, so ``terms`` itself says what is multiplied."""
+
+    xp: Any
+    rows: Array
+
+    def __mul__(self, other: _Rows) -> Array:
+        return self.xp.matmul(self.rows, self.xp.matrix_transpose(other.rows))
+
+
 def _dot(backend: Backend, rule: Rule, pieces: Pieces, x: Array, y: Array, aux: tuple[Array, ...]) -> Array:
-    """Metrics of a plain product: nothing cancels, so one matrix product serves values and gradients alike."""
+    """Metrics of plain products: nothing cancels, so matrix products serve values and gradients alike."""
     xp = backend.xp
     w, _ = split(rule, aux)
     (px, sx), (py, sy) = rows(backend, rule, pieces, x, w), rows(backend, rule, pieces, y, w)
-    a = px[0] if w is None else px[0] * w
+    size = backend.shape(px[0])[-1]
+    if w is not None:
+        px = tuple(p * w for p in px)
     if rule.metric.domain == "complex" and xp.isdtype(rule.compute, "complex floating"):
-        a = xp.conj(a)
-    product = xp.matmul(a, xp.matrix_transpose(py[0]))
-    size = backend.shape(a)[-1]
+        px = tuple(xp.conj(p) for p in px)
+    reduced = pieces.terms(*(_Rows(xp, p) for p in px), *(_Rows(xp, p) for p in py))
     n = xp.sum(w) if w is not None else (float(size) if isinstance(size, int) else xp.astype(size, rule.compute))
     left = tuple(xp.expand_dims(s[..., 0], axis=-1) for s in sx)
     right = tuple(xp.expand_dims(s[..., 0], axis=-2) for s in sy)
-    return pieces.finish((product,), left, right, n)
+    return pieces.finish(reduced, left, right, n)
 
 
 def make_forward(backend: Backend, rule: Rule, engine: str) -> Callable[..., Array]:

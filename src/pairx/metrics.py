@@ -565,63 +565,85 @@ def kl_divergence(xp: Any, normalize: bool = False) -> Pieces:
     return Pieces(terms, first, prepare)
 
 
-# --- booleans: all from the number of features that are true in both, in x, and in y -----------------------------------
+# --- booleans: from the number of features that are true in both rows, in one of them, in neither -----------------------
+
+# Each count: from x . y, the sums of x and of y and the number of features; and as terms of its own, with what x and y lack.
+_COUNTS: dict[str, tuple[Callable[..., Array], Callable[..., Array]]] = {
+    "both": (lambda dot, x, y, n: dot, lambda x, no_x, y, no_y: x * y),
+    "only_x": (lambda dot, x, y, n: x - dot, lambda x, no_x, y, no_y: x * no_y),
+    "only_y": (lambda dot, x, y, n: y - dot, lambda x, no_x, y, no_y: no_x * y),
+    "differ": (lambda dot, x, y, n: (x - dot) + (y - dot), lambda x, no_x, y, no_y: x * no_y + no_x * y),
+    "neither": (lambda dot, x, y, n: (n - x) - (y - dot), lambda x, no_x, y, no_y: no_x * no_y),
+}
 
 
-def _boolean(rule: Callable[[Any, Array, Array, Array, Array, float], Array]) -> Callable[..., Pieces]:
-    """A definition from ``rule(xp, both, different, product of the two one-sided counts, neither, zero)``."""
+def _boolean(rule: Callable[..., Array], *counts: str) -> Callable[..., Pieces]:
+    """A definition from ``rule(xp, zero, n, false in x, *counts)``.
+
+    Without weights one product gives every count, exactly: they are whole numbers. With weights a difference of sums that
+    should be 0 is a rounding error, and 0 / 0 any number: each count is a sum of its own then, without anything negative.
+    """
 
     def define(xp: Any, zero: float = 0.0) -> Pieces:
         def prepare(x: Array, w: Array | None) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-            return (x,), (total(xp, x, w),)
+            if w is None:
+                return (x,), (total(xp, x, None),)
+            return (x, 1.0 - x), (total(xp, x, w), total(xp, 1.0 - x, w))
+
+        def terms(*panels: Array) -> tuple[Array, ...]:
+            return dot_terms(*panels) if len(panels) == 2 else tuple(_COUNTS[c][1](*panels) for c in counts)
 
         def finish(reduced: tuple[Array, ...], x: Any, y: Any, n: Any) -> Array:
-            both = reduced[0]
-            only_x, only_y = x[0] - both, y[0] - both
-            return rule(xp, both, only_x + only_y, only_x * only_y, n - both - only_x - only_y, zero)
+            if len(x) == 2:
+                return rule(xp, zero, n, x[1], *reduced)
+            return rule(xp, zero, n, n - x[0], *(_COUNTS[c][0](reduced[0], x[0], y[0], n) for c in counts))
 
-        return Pieces(dot_terms, finish, prepare)
+        return Pieces(terms, finish, prepare)
 
     return define
 
 
-def _jaccard(xp: Any, both: Array, differ: Array, cross: Array, neither: Array, zero: float) -> Array:
+def _jaccard(xp: Any, zero: float, n: Any, no_x: Array, both: Array, differ: Array) -> Array:
     return divide(xp, differ, both + differ)
 
 
-def _dice(xp: Any, both: Array, differ: Array, cross: Array, neither: Array, zero: float) -> Array:
+def _dice(xp: Any, zero: float, n: Any, no_x: Array, both: Array, differ: Array) -> Array:
     return divide(xp, differ, 2.0 * both + differ, zero)
 
 
-def _rogerstanimoto(xp: Any, both: Array, differ: Array, cross: Array, neither: Array, zero: float) -> Array:
-    return divide(xp, 2.0 * differ, both + neither + 2.0 * differ)
+def _rogerstanimoto(xp: Any, zero: float, n: Any, no_x: Array, differ: Array) -> Array:
+    return divide(xp, 2.0 * differ, n + differ)
 
 
-def _russellrao(xp: Any, both: Array, differ: Array, cross: Array, neither: Array, zero: float) -> Array:
-    return divide(xp, differ + neither, both + differ + neither)
+def _russellrao(xp: Any, zero: float, n: Any, no_x: Array, both: Array, only_x: Array) -> Array:
+    rest = no_x + only_x
+    return divide(xp, rest, both + rest)
 
 
-def _sokalsneath(xp: Any, both: Array, differ: Array, cross: Array, neither: Array, zero: float) -> Array:
+def _sokalsneath(xp: Any, zero: float, n: Any, no_x: Array, both: Array, differ: Array) -> Array:
     return divide(xp, 2.0 * differ, both + 2.0 * differ, zero)
 
 
-def _yule(xp: Any, both: Array, differ: Array, cross: Array, neither: Array, zero: float) -> Array:
+def _yule(xp: Any, zero: float, n: Any, no_x: Array, both: Array, only_x: Array, only_y: Array, neither: Array) -> Array:
+    cross = only_x * only_y
     return divide(xp, 2.0 * cross, both * neither + cross)
 
 
-def _kulczynski1(xp: Any, both: Array, differ: Array, cross: Array, neither: Array, zero: float) -> Array:
+def _kulczynski1(xp: Any, zero: float, n: Any, no_x: Array, both: Array, differ: Array) -> Array:
     # A similarity by its nature: rows that agree wherever either is true are infinitely alike.
     return xp.where((differ == 0) & (both == 0), zero, divide(xp, both, differ, math.inf))
 
 
-for _rule, _formula, _facts in (
-    (_jaccard, r"\frac{n_{10} + n_{01}}{n_{11} + n_{10} + n_{01}}", {"triangle": True, "aliases": ("jacc", "ja", "j", "tanimoto")}),
-    (_dice, r"\frac{n_{10} + n_{01}}{2 n_{11} + n_{10} + n_{01}}", {"defaults": {"zero": 0.0}}),
-    (_rogerstanimoto, r"\frac{2 (n_{10} + n_{01})}{n_{11} + n_{00} + 2 (n_{10} + n_{01})}", {"triangle": True}),
-    (_russellrao, r"\frac{n - n_{11}}{n}", {"zero_self": False}),
-    (_sokalsneath, r"\frac{2 (n_{10} + n_{01})}{n_{11} + 2 (n_{10} + n_{01})}", {"triangle": True, "defaults": {"zero": 0.0}}),
-    (_yule, r"\frac{2 n_{10} n_{01}}{n_{11} n_{00} + n_{10} n_{01}}", {}),
-    (_kulczynski1, r"\frac{n_{11}}{n_{10} + n_{01}}", {"zero_self": False, "defaults": {"zero": 0.0}}),
+for _rule, _needs, _formula, _facts in (
+    (_jaccard, "both differ", r"\frac{n_{10} + n_{01}}{n_{11} + n_{10} + n_{01}}",
+     {"triangle": True, "aliases": ("jacc", "ja", "j", "tanimoto")}),
+    (_dice, "both differ", r"\frac{n_{10} + n_{01}}{2 n_{11} + n_{10} + n_{01}}", {"defaults": {"zero": 0.0}}),
+    (_rogerstanimoto, "differ", r"\frac{2 (n_{10} + n_{01})}{n_{11} + n_{00} + 2 (n_{10} + n_{01})}", {"triangle": True}),
+    (_russellrao, "both only_x", r"\frac{n - n_{11}}{n}", {"zero_self": False}),
+    (_sokalsneath, "both differ", r"\frac{2 (n_{10} + n_{01})}{n_{11} + 2 (n_{10} + n_{01})}",
+     {"triangle": True, "defaults": {"zero": 0.0}}),
+    (_yule, "both only_x only_y neither", r"\frac{2 n_{10} n_{01}}{n_{11} n_{00} + n_{10} n_{01}}", {}),
+    (_kulczynski1, "both differ", r"\frac{n_{11}}{n_{10} + n_{01}}", {"zero_self": False, "defaults": {"zero": 0.0}}),
 ):
     _name = _rule.__name__[1:]
     metric(
@@ -633,7 +655,7 @@ for _rule, _formula, _facts in (
         differentiable=False,
         buffers=1,
         **_facts,
-    )(_boolean(_rule))
+    )(_boolean(_rule, *_needs.split()))
 metric(
     METRICS["rogerstanimoto"].formula,
     "scipy.spatial.distance.sokalmichener (SciPy up to 1.16)",
@@ -643,7 +665,7 @@ metric(
     triangle=True,
     differentiable=False,
     buffers=1,
-)(_boolean(_rogerstanimoto))
+)(_boolean(_rogerstanimoto, "differ"))
 
 
 # --- kernels, as scikit-learn names them, and similarities --------------------------------------------------------------
