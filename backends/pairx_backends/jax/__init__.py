@@ -480,5 +480,6 @@ BACKEND = Backend(
     devices=lambda: tuple(str(d) for d in jax.devices()),
     writable=False,
     compiler=compiler,
+    substitutes=True,
     repairs=False,
 )

@@ -77,6 +77,8 @@ def refused(rule: Rule, tensors: tuple[Array, ...], asked: bool) -> str | None:
         return "in a traced call it needs JAX 0.5"
     if any(not isinstance(n, int) for t in tensors for n in t.shape):
         return "sizes are unknown while tracing"
+    if any(_spread(t) for t in tensors):
+        return "the arrays lie on a mesh of devices"
     if asked:
         return None
     if jax.default_backend() != "cpu":
@@ -86,6 +88,12 @@ def refused(rule: Rule, tensors: tuple[Array, ...], asked: bool) -> str | None:
     if prod(x.shape[:-1]) * prod(y.shape[:-1]) * x.shape[-1] <= TRACED_FROM:
         return "so small a call stays with its neighbours"
     return None
+
+
+def _spread(a: Array) -> bool:
+    """Whether a traced array says that it is part of a mesh: under explicit sharding, and in ``shard_map``."""
+    mesh = getattr(getattr(getattr(a, "aval", None), "sharding", None), "mesh", None)
+    return mesh is not None and not mesh.empty
 
 
 @partial(jax.jit, static_argnums=0)
@@ -236,8 +244,9 @@ def _host_values(*operands: Array, machine: Machine) -> Array:
 
 
 def _host_cotangents(*arrays: Array, machine: Machine, needed: Needed) -> list[Array]:
-    task, kernel = machine.task, machine.task.kernel
-    ranks = machine.ranks
+    task, kernel, ranks = machine.task, machine.task.kernel, machine.ranks
+    if not kernel.differentiable:
+        return _array_cotangents(*arrays, machine=machine, needed=needed)
     sides, weight = machine.wanted(needed)
     weighted = len(sides) < len(ranks)
     shapes = _cotangents_shape(*arrays, machine=machine, needed=needed)
