@@ -206,6 +206,10 @@ def compiler(rule: Rule, tensors: tuple[Array, ...], asked: bool) -> Any:
     """Of the compiled engine, for arrays on one processor and for traced calls that will end there."""
     x = tensors[0]
     if traced(*tensors):
+        from . import foreign
+
+        if not foreign.available():
+            return "in a traced call it needs JAX 0.5"
         from . import machine
 
         why = machine.refused(rule, tensors, asked)

@@ -18,6 +18,11 @@ from typing import Any
 import jax
 import numpy as np
 
+try:
+    from jax import ffi
+except ImportError:  # before JAX 0.5
+    ffi = None
+
 Array = Any
 NAME = "pairx_host"
 _HEAD = [("struct_size", c_size_t), ("extension", c_void_p)]
@@ -60,14 +65,14 @@ _WORK: dict[str, Work] = {}
 
 def available() -> bool:
     """Whether this JAX has the typed interface in public."""
-    return hasattr(jax, "ffi")
+    return ffi is not None
 
 
 def call(text: str, work: Work, results: Sequence[Any], *arguments: Array) -> list[Array]:
     """``work(arguments, results)`` on NumPy arrays over XLA's buffers, when the traced program runs on the CPU."""
     _WORK[text] = work
     _register()
-    found: list[Array] = jax.ffi.ffi_call(NAME, list(results))(*arguments, work=text)
+    found: list[Array] = ffi.ffi_call(NAME, list(results))(*arguments, work=text)
     return found
 
 
@@ -91,9 +96,8 @@ def _handle(pointer: Any) -> int | None:
             extension: Any = ctypes.cast(frame.extension, POINTER(_Extension)).contents
             if extension.type == _METADATA:
                 metadata = extension.metadata.contents
-                own = frame.api.contents.version
                 metadata.version.struct_size, metadata.version.extension = ctypes.sizeof(_Version), None
-                metadata.version.major, metadata.version.minor = 0, own.minor
+                metadata.version.major, metadata.version.minor = 0, frame.api.contents.version.minor if frame.api else 1
                 metadata.traits = 0
                 return None
         if frame.stage != _EXECUTE:
@@ -115,5 +119,5 @@ _registered: list[str] = []
 
 def _register() -> None:
     if not _registered:
-        jax.ffi.register_ffi_target(NAME, jax.ffi.pycapsule(ctypes.cast(_HANDLER, c_void_p).value), platform="cpu")
+        ffi.register_ffi_target(NAME, ffi.pycapsule(ctypes.cast(_HANDLER, c_void_p).value), platform="cpu")
         _registered.append(NAME)

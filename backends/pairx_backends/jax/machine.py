@@ -73,8 +73,6 @@ class Machine:
 
 def refused(rule: Rule, tensors: tuple[Array, ...], asked: bool) -> str | None:
     """Why a traced call does not take the compiled engine, or None."""
-    if not foreign.available():
-        return "in a traced call it needs JAX 0.5"
     if any(not isinstance(n, int) for t in tensors for n in t.shape):
         return "sizes are unknown while tracing"
     if any(_spread(t) for t in tensors):
