@@ -246,9 +246,6 @@ class JAX(Adapter):
         leaves = [self.asarray(a, dtype) for a in arrays]
         return [np.asarray(g) for g in self.lib.grad(fn, argnums=tuple(range(len(leaves))))(*leaves)]
 
-    def slope_engines(self, row: Any) -> tuple[str, ...]:
-        return tuple(e for e in self.engines(row) if e != "compiled")  # under grad everything is traced
-
     def jit(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         return self.lib.jit(fn)
 

@@ -145,7 +145,7 @@ def test_the_same_bits_for_any_tile_and_any_number_of_threads(row: Metric):
                 np.testing.assert_array_equal(all_pairs(row, x, **given), alone)
 
 
-@pytest.mark.backends("torch", "tensorflow")
+@pytest.mark.backends("torch", "tensorflow", "jax")
 @pytest.mark.parametrize("row", SMOOTH, ids=row_id)
 def test_gradients_are_those_of_the_array_engine(backend: Adapter, row: Metric):
     d = width(row, 11)
@@ -167,7 +167,7 @@ def test_gradients_are_those_of_the_array_engine(backend: Adapter, row: Metric):
             np.testing.assert_allclose(g, w, rtol=1e-9, atol=1e-11 * max(1.0, np.abs(w).max()), err_msg=row_id(row))
 
 
-@pytest.mark.backends("torch")
+@pytest.mark.backends("torch", "jax")
 @pytest.mark.parametrize("name", ["cityblock", "chebyshev", "euclidean", "jensenshannon"])
 def test_gradients_have_the_same_bits_for_any_number_of_threads(backend: Adapter, name: str):
     x, y = samples("nonnegative", (90, 20), "float32", 1), samples("nonnegative", (70, 20), "float32", 2)

@@ -110,6 +110,8 @@ class Backend:
         An array's memory as a NumPy array, for the compiled engine; a copy where NumPy lacks the dtype.
     guest
         A NumPy array as the library's own on the same memory.
+    substitutes
+        Whether ``run`` differentiates by the array engine what a kernel has no derivative for.
     repairs
         Whether ``run`` may call ``forward``, which looks at eager values and computes again what cancellation spoilt.
     lazy
@@ -141,6 +143,7 @@ class Backend:
     compiler: Callable[[Any, tuple[Array, ...], bool], Any] = lambda rule, tensors, asked: "the library has no compiled engine"
     host: Callable[[Array], Any] = _same
     guest: Callable[[Any], Array] = _same
+    substitutes: bool = False
     repairs: bool = True
     lazy: bool = False
 

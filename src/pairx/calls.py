@@ -283,7 +283,7 @@ def choose(
     kernel: Any = "row by row there is nothing to gain"
     if rule.matrix and engine in (None, "compiled"):
         kernel = backend.compiler(rule, tensors, engine == "compiled")
-    if grad and not isinstance(kernel, str) and not kernel.differentiable:
+    if grad and not backend.substitutes and not isinstance(kernel, str) and not kernel.differentiable:
         kernel = f"metric {rule.metric.name!r} has no compiled gradient"
     if engine == "compiled":
         if isinstance(kernel, str):

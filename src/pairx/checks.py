@@ -154,7 +154,8 @@ def weights(backend: Backend, row: Metric, w: Any, like: Array, compute: Any, d:
     shape = backend.shape(w)
     if len(shape) != 1 or (isinstance(d, int) and isinstance(shape[0], int) and shape[0] != d):
         raise ValueError(f"w has shape {shown(shape)}: expected one weight for each of the {d} features, shape ({d},).")
-    if not backend.traced(w) and bool(backend.xp.any(w < 0)):
+    negative = None if backend.traced(w) else backend.xp.any(w < 0)
+    if negative is not None and not backend.traced(negative) and bool(negative):  # JAX traces what is done to constants, too
         raise ValueError("w has negative entries: weights must be 0 or more.")
     return w
 
@@ -204,8 +205,8 @@ def indices(backend: Backend, pairs: Any, like: Array, m: Any, n: Any) -> tuple[
             )
         index = xp.astype(index, xp.int64 if not dtype_name(index.dtype).startswith("int") else index.dtype, copy=False)
         if isinstance(shape[0], int) and shape[0] and isinstance(size, int) and not backend.traced(index):
-            low, high = int(xp.min(index)), int(xp.max(index))
-            if low < 0 or high >= size:
+            low, high = xp.min(index), xp.max(index)
+            if not backend.traced(low) and (int(low) < 0 or int(high) >= size):
                 raise IndexError(f"pairs: {name} reaches from {low} to {high}, and there are {size} rows (0 to {size - 1}).")
         found.append(index)
     equal_size("pairs: i", backend.shape(found[0]), "j", backend.shape(found[1]), 0, "lengths")

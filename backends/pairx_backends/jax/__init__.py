@@ -178,10 +178,17 @@ def run(task: Task) -> Array:
     plan = task.plan
     if 0 in plan.shape or 0 in plan.axes:
         return jnp.zeros(plan.shape, dtype=task.dtype, device=device(task.x))
-    if task.kernel is not None:
-        return _in_machine_code(task)
-    known = plan.blocks is not None
     tensors = tuple(a for a in (task.x, task.y, *task.aux) if a is not None)
+    if task.kernel is not None:
+        return _traced_machine_code(task, tensors) if traced(*tensors) else _in_machine_code(task)
+    walk = _walk_of(task, tensors)
+    compiled = _compiled if walk.key is not None else jax.jit(_walk, static_argnums=0)
+    return compiled(walk, task.x, task.y, task.aux, task.pairs)
+
+
+def _walk_of(task: Task, tensors: tuple[Array, ...]) -> Walk:
+    plan = task.plan
+    known = plan.blocks is not None
     if known and not _wide() and max((*plan.shape, *(math.prod(t.shape[: t.ndim - plan.core]) for t in tensors)), default=0) >= 2**31:
         raise ValueError(
             f"A result of shape {plan.shape} needs indices above 2**31: jax.config.update('jax_enable_x64', True), or work on slices."
@@ -192,17 +199,23 @@ def run(task: Task) -> Array:
         tile = _square(task, traced(*tensors))
     bare = replace(task, x=None, y=None, aux=(), out=None, pairs=None)
     folded = plan.symmetric or plan.layout == "condensed"
-    walk = Walk(_key(task), plan.axes, tile if known else plan.axes, plan.layout, plan.core, folded, _room(task, tensors), bare, task.block)
-    compiled = _compiled if walk.key is not None else jax.jit(_walk, static_argnums=0)
-    return compiled(walk, task.x, task.y, task.aux, task.pairs)
+    return Walk(_key(task), plan.axes, tile if known else plan.axes, plan.layout, plan.core, folded, _room(task, tensors), bare, task.block)
 
 
 def compiler(rule: Rule, tensors: tuple[Array, ...], asked: bool) -> Any:
-    """Of the compiled engine, for eager arrays on one processor."""
-    if traced(*tensors):
-        return "a traced call may end on another device"
+    """Of the compiled engine, for arrays on one processor and for traced calls that will end there."""
     x = tensors[0]
-    if not isinstance(x.device, jax.Device) or x.device.platform != "cpu":
+    if traced(*tensors):
+        from . import foreign
+
+        if not foreign.available():
+            return "in a traced call it needs JAX 0.5"
+        from . import machine
+
+        why = machine.refused(rule, tensors, asked)
+        if why:
+            return why
+    elif not isinstance(x.device, jax.Device) or x.device.platform != "cpu":
         return f"the arrays are on {x.device}"
     from pairx_backends import compiled
 
@@ -219,6 +232,21 @@ def _in_machine_code(task: Task) -> Array:
     if out.dtype.name == "bfloat16":  # dlpack of NumPy does not know it
         return jnp.asarray(out)
     return jax.device_put(jnp.from_dlpack(out), task.x.device)
+
+
+def _traced_machine_code(task: Task, tensors: tuple[Array, ...]) -> Array:
+    """The compiled engine in a traced call, beside the array engine for other platforms and for derivatives of derivatives."""
+    from . import machine
+
+    other = machine.array_task(BACKEND, task)
+    walk = _walk_of(other, tensors)
+    alone = task.y is None
+
+    def array(x: Array, *rest: Array) -> Array:
+        return _walk(walk, x, None if alone else rest[0], rest[0 if alone else 1 :], None)
+
+    bare = replace(task, x=None, y=None, aux=(), out=None, pairs=None)
+    return machine.run(machine.Machine(_key(task), task.plan, tuple(t.ndim for t in tensors), alone, bare, array), *tensors)
 
 
 def _key(task: Task) -> Hashable:
@@ -456,5 +484,6 @@ BACKEND = Backend(
     devices=lambda: tuple(str(d) for d in jax.devices()),
     writable=False,
     compiler=compiler,
+    substitutes=True,
     repairs=False,
 )
