@@ -114,6 +114,8 @@ class Backend:
         Whether ``run`` may call ``forward``, which looks at eager values and computes again what cancellation spoilt.
     lazy
         Whether ``run`` answers before it computes: the result need not fit into memory then.
+    whole
+        Whether a traced call runs as one tile or one operator: its plan has no tiles, and its sizes may be symbols.
     """
 
     name: str
@@ -143,6 +145,7 @@ class Backend:
     guest: Callable[[Any], Array] = _same
     repairs: bool = True
     lazy: bool = False
+    whole: bool = False
 
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -209,8 +212,10 @@ def advice(root: str) -> str:
     extra = EXTRAS.get(root, root)
     if root not in {*EXTRAS, "torch", "tensorflow", "jax", "dask"}:
         return f"install {root}"
-    return "pip install pairx" if not extra else f"pip install 'pairx[{extra.split(' or ')[0]}]'" + (
-        f" (or [{extra.split(' or ')[1]}])" if " or " in extra else ""
+    return (
+        "pip install pairx"
+        if not extra
+        else f"pip install 'pairx[{extra.split(' or ')[0]}]'" + (f" (or [{extra.split(' or ')[1]}])" if " or " in extra else "")
     )
 
 
