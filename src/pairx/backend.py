@@ -116,6 +116,8 @@ class Backend:
         Whether ``run`` may call ``forward``, which looks at eager values and computes again what cancellation spoilt.
     lazy
         Whether ``run`` answers before it computes: the result need not fit into memory then.
+    whole
+        Whether a traced call runs as one tile or one operator: its plan has no tiles, and its sizes may be symbols.
     """
 
     name: str
@@ -146,6 +148,7 @@ class Backend:
     substitutes: bool = False
     repairs: bool = True
     lazy: bool = False
+    whole: bool = False
 
 
 _F = TypeVar("_F", bound=Callable[..., Any])

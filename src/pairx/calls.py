@@ -122,7 +122,7 @@ def parameters(
         if name in params and params[name] is not None:
             params[name] = checks.number(name, params[name])
     if "gamma" in params and params["gamma"] is None:
-        params["gamma"] = 1.0 / max(d, 1) if isinstance(d, int) else 1.0 / backend.xp.astype(d, compute)
+        params["gamma"] = 1.0 / max(d, 1) if isinstance(d, int) or not hasattr(d, "dtype") else 1.0 / backend.xp.astype(d, compute)
     if "V" in params:
         v = params.pop("V")
         v = spread_of(backend, x, y, compute, d, False, call.nan_policy == "omit") if v is None else backend.asarray(v, x, compute)
@@ -254,6 +254,7 @@ def assemble(
         free=lambda: backend.free_bytes(backend.device(x)) or free_ram(),
         allocates=allocates and out is None and not backend.lazy,
         threads=plans.thread_count() if kernel is not None or (backend.threads and chosen == "array") else 1,
+        tiled=not (traced and backend.whole),
         op=op,
         metric=row.name,
         backend=backend.name,
@@ -291,10 +292,10 @@ def choose(
         return "compiled", AS_ASKED, kernel
     if engine is None and not isinstance(kernel, str):
         d = backend.shape(tensors[0])[-1]
-        if rule.metric.product is None or d < PRODUCT_FROM or grad:
-            work = math.prod(axes) * max(d, 1)
-            if work > COMPILE_FROM or kernel.ready():
-                return "compiled", "differences in machine code" + ("" if kernel.ready() else ", compiled at this call"), kernel
+        # Traced, there are no products to choose.
+        wanted = rule.metric.product is None or grad or (traced and not rule.fast) or d < PRODUCT_FROM
+        if wanted and (kernel.ready() or math.prod(axes) * max(d, 1) > COMPILE_FROM):
+            return "compiled", "differences in machine code" + ("" if kernel.ready() else ", compiled at this call"), kernel
     return (*uncompiled(backend, rule, engine, traced, tensors[0]), None)
 
 

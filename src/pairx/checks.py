@@ -181,7 +181,7 @@ def number(name: str, value: Any, *, positive: bool = False, zero_ok: bool = Tru
         found = float(value)
     except (TypeError, ValueError):
         found = math.nan
-    if math.isnan(found) or (positive and (found < 0 or (found == 0 and not zero_ok))):
+    if found != found or (positive and (found < 0 or (found == 0 and not zero_ok))):
         kind = f"a number {'of 0 or more' if zero_ok else 'above 0'}" if positive else "a number"
         raise ValueError(f"{name}={value!r}: expected {kind}.")
     return found

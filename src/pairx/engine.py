@@ -140,7 +140,7 @@ def joined(backend: Backend, rule: Rule, pieces: Pieces, xs: Any, ys: Any, aux: 
     if robust and w is not None and row.reduce == "sum":  # what overflowed in a feature without weight does not count
         terms = tuple(xp.where((w == 0) & xp.isinf(t), 0.0, t) for t in terms)
     n: Any = backend.shape(px[0])[-1] if own is None else xp.sum(own)
-    if own is None and not isinstance(n, int):
+    if own is None and not isinstance(n, int) and hasattr(n, "dtype"):  # a symbol of torch is a number
         n = xp.astype(n, rule.compute)
     present = None
     if here is not None:

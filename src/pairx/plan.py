@@ -260,9 +260,10 @@ def make(
     free: Callable[[], int | None] = free_ram,
     allocates: bool = True,
     threads: int = 1,
+    tiled: bool = True,
     **decided: Any,
 ) -> Plan:
-    """Fit the tiles of one call into its budget.
+    """Fit the tiles of one call into its budget; without ``tiled`` only the budget and the sizes are told.
 
     Raises
     ------
@@ -273,9 +274,9 @@ def make(
     """
     chosen, budget = allowance(max_bytes)
     symmetric = bool(decided.get("symmetric")) and layout == "matrix"
-    unknown = any(not isinstance(a, int) for a in (*axes, *shape))
+    unknown = not tiled or any(not isinstance(a, int) for a in (*axes, *shape))
     # Unknown sizes are met when the graph runs: plan for large ones, and the loops clamp the tile to what comes.
-    guess = tuple(a if isinstance(a, int) else 1 << 20 for a in axes)
+    guess = tuple(a if tiled and isinstance(a, int) else 1 << 20 for a in axes)
     one = (1,) * len(axes)
     least = smallest(axes, layout, cost, grad_cost)
     if math.prod(guess) and least > budget:
@@ -283,6 +284,11 @@ def make(
             f"max_bytes={chosen!r} is below the smallest tile of this call: one pair needs {least} bytes of scratch"
             f"{' with its gradient' if grad_cost and grad_cost.of(one, layout) > budget else ''}."
         )
+    if not tiled:
+        return Plan(
+            axes=axes, shape=shape, layout=layout, tile=(), grad_tile=(), blocks=None, scratch_bytes=None, result_bytes=None,
+            max_bytes=budget, threads=threads, **decided,
+        )  # fmt: skip
     result = 0 if unknown else math.prod(shape) * itemsize
     if allocates and result > (1 << 26):
         left = free()
