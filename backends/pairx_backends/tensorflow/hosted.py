@@ -93,8 +93,9 @@ def backward(task: Task, g: Array, needed: tuple[bool, ...]) -> list[Array]:
     """Gradients of the inputs that need one."""
     call, tensors = _call(task), inputs(task)
     wanted = [t for t, need in zip(tensors, needed, strict=True) if need]
+    dtypes = [t.dtype for t in wanted]
     with tf.device("CPU:0"):
-        found = tf.py_function(lambda *given: call.slopes(needed, *given), (g, *tensors), [t.dtype for t in wanted], name="pairx_slopes")
+        found = list(tf.py_function(lambda *given: call.slopes(needed, *given), (g, *tensors), dtypes, name="pairx_slopes"))
     for grad, t in zip(found, wanted, strict=True):
         grad.set_shape(t.shape)
-    return list(found)
+    return found
