@@ -284,7 +284,7 @@ def choose(
     kernel: Any = "row by row there is nothing to gain"
     if rule.matrix and engine in (None, "compiled"):
         kernel = backend.compiler(rule, tensors, engine == "compiled")
-    if grad and not backend.substitutes and not isinstance(kernel, str) and not kernel.differentiable:
+    if grad and not (traced or backend.substitutes) and not isinstance(kernel, str) and not kernel.differentiable:
         kernel = f"metric {rule.metric.name!r} has no compiled gradient"
     if engine == "compiled":
         if isinstance(kernel, str):
@@ -342,7 +342,7 @@ def uncompiled(backend: Backend, rule: Rule, engine: str | None, traced: bool, x
 
 def costs(rule: Rule, engine: str, axes: tuple[Any, ...], d: Any, size: int, grad: bool) -> tuple[Cost, Cost | None]:
     """Scratch bytes for each pair and each row of a tile, forward and backward."""
-    d = d if isinstance(d, int) else 1024
+    d = d if isinstance(d, int) else 1 if engine == "compiled" else 1024  # compiled: planned again when it runs
     row = rule.metric
     answer = 2 * size
     prepared = d * size * 5 + 64

@@ -4,6 +4,7 @@ Its Array API namespace is our own (``namespace``). What runs where:
 
 - ``eager``: a Python loop over tiles; on the CPU into one NumPy buffer that becomes the result without a copy.
 - ``graph``: one ``tf.while_loop``, since sizes are known only when it runs.
+- ``hosted``: the compiled engine in a graph, for who asks for it: Python functions that make eager calls.
 - ``gradient``: one custom gradient around either, which computes the tiles again instead of keeping them.
 """
 
@@ -19,7 +20,7 @@ import tensorflow as tf
 from pairx.backend import Backend
 from pairx.engine import Rule, Task
 
-from . import eager, gradient, graph, namespace
+from . import eager, gradient, graph, hosted, namespace
 from .gradient import recorded, traced
 
 Array = Any
@@ -142,7 +143,8 @@ def run(task: Task) -> Array:
     """Values now, or the operations of a graph; a gradient where something may ask for one."""
     tensors = gradient.inputs(task)
     if traced(*tensors):
-        return gradient.attach(task, graph.forward, graph.backward)
+        way: Any = graph if task.kernel is None else hosted
+        return gradient.attach(task, way.forward, way.backward)
     with placed(task.x):
         if recorded(*tensors):
             return gradient.attach(task, eager.forward, eager.backward)
@@ -150,12 +152,15 @@ def run(task: Task) -> Array:
 
 
 def compiler(rule: Rule, tensors: tuple[Array, ...], asked: bool) -> Any:
-    """Of the compiled engine, for tensors in main memory."""
+    """Of the compiled engine, for tensors in main memory; in a graph for who asks for it, since XLA or a SavedModel may come later."""
     if traced(*tensors):
-        return "a traced call may end on another device"
-    x = tensors[0]
-    if not eager.is_host(x):
-        return f"the tensors are on {device(x)}"
+        if not asked:
+            return "a traced call may end on another device, under XLA or in a file"
+        if graph.under_xla():
+            return "XLA cannot call it; pass jit_compile=False (Keras: to Model.compile) or"
+        rule = hosted.plain(rule)
+    elif not eager.is_host(tensors[0]):
+        return f"the tensors are on {device(tensors[0])}"
     from pairx_backends import compiled
 
     return compiled.compiler(rule)

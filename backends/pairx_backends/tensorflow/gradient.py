@@ -97,7 +97,7 @@ def attach(task: Task, forward: Forward, backward: Backward) -> Array:
     """The result of ``forward``, whose gradient is ``backward``'s."""
     tensors = inputs(task)
     symbolic = traced(*tensors)
-    if (small(task) and task.kernel is None) or (not symbolic and _tangents(list(tensors))):
+    if (small(task) and task.kernel is None) or _tangents(list(tensors)):
         return _shaped(task, direct(task))
     floats = tuple(bool(t.dtype.is_floating or t.dtype.is_complex) for t in tensors)
     needed = floats if symbolic else tuple(f and recorded(t) for f, t in zip(floats, tensors, strict=True))
@@ -105,12 +105,21 @@ def attach(task: Task, forward: Forward, backward: Backward) -> Array:
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def call(*tensors: Array) -> Any:
         def back(g: Array) -> list[Array | None]:
-            found = iter(_pull(task, backward, g, tensors, needed))
+            found = iter(_pull(_here(task), backward, g, _own(tensors), needed))
             return [next(found) if need else None for need in needed]
 
         return forward(given(task, map(tf.stop_gradient, tensors))), back
 
     return _shaped(task, call(*tensors))
+
+
+def _own(tensors: tuple[Array, ...]) -> tuple[Array, ...]:
+    """In a graph, tensors of this very graph: that of a derivative sees no further than the graph before it."""
+    return tuple(map(tf.identity, tensors)) if traced(*tensors) else tensors
+
+
+def _here(task: Task) -> Task:
+    return task if task.pairs is None else replace(task, pairs=_own(task.pairs))
 
 
 def _pull(task: Task, backward: Backward, g: Array, tensors: tuple[Array, ...], needed: tuple[bool, ...]) -> Any:
@@ -119,20 +128,36 @@ def _pull(task: Task, backward: Backward, g: Array, tensors: tuple[Array, ...], 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def first(g: Array, *tensors: Array) -> Any:
         def second(*cotangents: Array) -> list[Array | None]:
-            wanted = [t for t, need in zip(tensors, needed, strict=True) if need]
-            with tf.GradientTape(watch_accessed_variables=False) as outer:
-                outer.watch([g, *wanted])
-                with tf.GradientTape(watch_accessed_variables=False) as inner:
-                    inner.watch(wanted)
-                    value = direct(given(task, tensors))
-                found = inner.gradient(value, wanted, output_gradients=g, unconnected_gradients="zero")
-            pulled = iter(outer.gradient(found, [g, *wanted], output_gradients=list(cotangents), unconnected_gradients="zero"))
+            pulled = iter(_second(task, g, tensors, needed, list(cotangents)))
             return [next(pulled), *(next(pulled) if need else None for need in needed)]
 
         constant = given(task, map(tf.stop_gradient, tensors))
         return backward(constant, tf.stop_gradient(g), needed), second
 
     return first(g, *tensors)
+
+
+def _second(task: Task, g: Array, tensors: tuple[Array, ...], needed: tuple[bool, ...], cotangents: list[Array]) -> Any:
+    """From the cotangents of the gradients to those of ``g`` and the tensors."""
+    if traced(g, *tensors):
+        g, *tensors = _own((g, *tensors))  # type: ignore[assignment]
+        wanted = [t for t, need in zip(tensors, needed, strict=True) if need]
+        found = symbolic(direct(given(task, tensors)), wanted, g)
+        return symbolic(found, [g, *wanted], cotangents)
+    wanted = [t for t, need in zip(tensors, needed, strict=True) if need]
+    with tf.GradientTape(watch_accessed_variables=False) as outer:
+        outer.watch([g, *wanted])
+        with tf.GradientTape(watch_accessed_variables=False) as inner:
+            inner.watch(wanted)
+            value = direct(given(task, tensors))
+        found = inner.gradient(value, wanted, output_gradients=g, unconnected_gradients="zero")
+        found = [tf.convert_to_tensor(f) for f in found]  # what rows were gathered from has slices
+    return outer.gradient(found, [g, *wanted], output_gradients=cotangents, unconnected_gradients="zero")
+
+
+def symbolic(value: Any, wanted: list[Array], g: Any) -> list[Array]:
+    """Gradients inside a graph. A tape would find none where a derivative is built: TensorFlow stops all tapes meanwhile."""
+    return [tf.convert_to_tensor(f) for f in tf.gradients(value, wanted, grad_ys=g, unconnected_gradients="zero")]
 
 
 def _shaped(task: Task, result: Array) -> Array:

@@ -20,7 +20,7 @@ from pairx.engine import Task
 from pairx.plan import Tile
 
 from . import namespace as xp
-from .gradient import by_rows, given, inputs
+from .gradient import by_rows, given, inputs, symbolic
 from .namespace.core import broadcast_dims
 
 Array = Any
@@ -99,7 +99,7 @@ def _grid(task: Task, grad: bool) -> _Grid:
     block = by_rows(task) if plan.layout == "condensed" else task.block
     fitted = _fitted(axes, tile, plan.layout == "matrix", _product(sx[-core:]))
     counts = tuple((n + _most(t, 1) - 1) // _most(t, 1) for n, t in zip(axes, fitted, strict=True))
-    return _Grid(task, block, axes, fitted, counts, gathers, plan.symmetric, _under_xla())
+    return _Grid(task, block, axes, fitted, counts, gathers, plan.symmetric, under_xla())
 
 
 def _positions(task: Task, axes: tuple[Size, ...], grad: bool) -> tuple[int, ...]:
@@ -141,7 +141,7 @@ def _fitted(axes: tuple[Size, ...], tile: tuple[int, ...], matrix: bool, feature
     return tuple(ends)
 
 
-def _under_xla() -> bool:
+def under_xla() -> bool:
     """Whether ``jit_compile=True`` is tracing."""
     try:
         from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
@@ -317,12 +317,10 @@ def backward(task: Task, g: Array, needed: tuple[bool, ...]) -> list[Array]:
         starts = _starts(grid, places)
         numbers = _numbers(grid, starts) if grid.gathers else None
         leaves = [*_cut(grid, starts, numbers), *task.aux]
-        leaves = [tf.cast(leaf, wide[p]) if ask else leaf for leaf, ask, p in zip(leaves, asked, place, strict=True)]
+        # Each its own tensor of the loop's graph, x and y apart even if they are one.
+        leaves = [tf.identity(tf.cast(leaf, wide[p]) if ask else leaf) for leaf, ask, p in zip(leaves, asked, place, strict=True)]
         wanted = [leaf for leaf, ask in zip(leaves, asked, strict=True) if ask]
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(wanted)
-            block = grid.block(*leaves)
-        found = iter(tape.gradient(block, wanted, output_gradients=_cotangent(grid, places, starts, g), unconnected_gradients="zero"))
+        found = iter(symbolic(grid.block(*leaves), wanted, _cotangent(grid, places, starts, g)))
         for k, ask in enumerate(asked):
             if not ask:
                 continue
