@@ -155,6 +155,32 @@ def test_gradients(metric: str):
     assert in_machine_code(jax.grad(loss, 2), x, y, w)
 
 
+@pytest.mark.parametrize("budget", [None, "12kB"])
+@pytest.mark.parametrize("metric", ["cityblock", "euclidean"])
+def test_gradients_of_one_set_and_of_batches(metric: str, budget: str | None):
+    """One tile, and several with their mirror images."""
+    x, y = sets((2, 1, 40, 4), (3, 7, 4))
+    c = np.random.default_rng(1).normal(size=(40, 40))
+    given = {"metric": metric, "max_bytes": budget, "engine": "compiled"}
+    one, i, j = x[0, 0], *np.triu_indices(40, 1)
+    off = c * (1 - np.eye(40))  # the diagonal is a constant
+    got = jax.jit(jax.grad(lambda a: (pairx.cdist(a, **given) * c).sum()))(one)
+    np.testing.assert_allclose(got, sum(slopes(metric, one, one, off)), rtol=1e-6, atol=1e-7)
+    upper = np.triu(c, 1)
+    got = jax.jit(jax.grad(lambda a: (pairx.pdist(a, **given) * c[i, j]).sum()))(x)
+    for k in range(2):
+        np.testing.assert_allclose(got[k, 0], sum(slopes(metric, x[k, 0], x[k, 0], upper)), rtol=1e-6, atol=1e-7)
+    cc = np.random.default_rng(2).normal(size=(2, 3, 40, 7))
+    gx, gy = jax.jit(jax.grad(lambda a, b: (pairx.cdist(a, b, **given) * cc).sum(), (0, 1)))(x, y)
+    want_x, want_y = np.zeros(x.shape), np.zeros(y.shape)
+    for p, q in np.ndindex(2, 3):
+        a, b = slopes(metric, x[p, 0], y[q], cc[p, q])
+        want_x[p, 0] += a
+        want_y[q] += b
+    np.testing.assert_allclose(gx, want_x, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(gy, want_y, rtol=1e-6, atol=1e-7)
+
+
 @pytest.mark.parametrize("axes", [(0, 0, None), (0, None, None), (None, 0, None), (None, None, 0), (0, None, 0)])
 def test_vmap(axes: tuple[Any, ...]):
     whole = [*sets((3, 6, 4), (3, 5, 4)), jnp.asarray(np.random.default_rng(2).uniform(0.5, 2, (3, 4)))]
