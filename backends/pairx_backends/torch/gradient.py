@@ -75,7 +75,9 @@ class Walk(torch.autograd.Function):  # type: ignore[misc]
         needed = ctx.needs_input_grad[1:]
         if torch.is_grad_enabled() or dual(g):  # a second derivative will come: leave the operations to autograd
             inputs = [t for t, need in zip((x, y, *aux), needed, strict=True) if need]
-            found = iter(torch.autograd.grad(direct(ctx.task, x, y, *aux), inputs, g, create_graph=True, allow_unused=True))
+            with torch.enable_grad():
+                result = direct(ctx.task, x, y, *aux)
+            found = iter(torch.autograd.grad(result, inputs, g, create_graph=torch.is_grad_enabled(), allow_unused=True))
             return None, *(next(found) if need else None for need in needed)
         return None, *pull(ctx.task, x, y, tuple(aux), g, needed)
 

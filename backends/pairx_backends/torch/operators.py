@@ -325,7 +325,8 @@ def _rank(tensors: tuple[Any, ...], dims: tuple[Any, ...]) -> int:
 
 def _one_by_one(op: Any, info: Any, dims: tuple[Any, ...], args: tuple[Any, ...]) -> list[Any]:
     """Each member of the batch by itself."""
-    return [op(*(a if k is None else a.select(k, i) for a, k in zip(args, dims, strict=True))) for i in range(info.batch_size)]
+    # Of a list the axes are a list, too, and there is nothing in it to cut.
+    return [op(*(a.select(k, i) if isinstance(k, int) else a for a, k in zip(args, dims, strict=True))) for i in range(info.batch_size)]
 
 
 def _values_vmap(info: Any, dims: tuple[Any, ...], x: Any, y: Any, w: Any, *rest: Any) -> Any:

@@ -124,7 +124,7 @@ def test_a_parameter_that_follows_from_a_size(name: str):
     f = torch.compile(lambda a, b: pairx.gram(a, b, name), backend="aot_eager", fullgraph=True, dynamic=True)
     for n, d in ((6, 5), (9, 8)):
         x, y = data((n, d), (n + 2, d))
-        close(f(x, y), torch.exp(-formula("cityblock" if name == "laplacian" else "euclidean", x, y) ** (1 + (name == "rbf")) / d))
+        close(f(x, y), torch.exp(-(formula("cityblock" if name == "laplacian" else "euclidean", x, y) ** (1 + (name == "rbf"))) / d))
 
 
 @pytest.mark.parametrize("how", BACKENDS)
@@ -209,9 +209,20 @@ TRANSFORMS = {
 }
 
 
-@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
-@pytest.mark.parametrize("transform", TRANSFORMS)
-@pytest.mark.parametrize("name", ["minkowski", "jensenshannon"])
+@pytest.mark.parametrize(
+    ("name", "transform", "compiled"),
+    [
+        *(
+            pytest.param(name, transform, False, id=f"{name}-{transform}")
+            for name in ("minkowski", "jensenshannon")
+            for transform in TRANSFORMS
+        ),
+        *(
+            pytest.param("minkowski", transform, True, id=f"minkowski-{transform}-compiled")
+            for transform in ("grad", "jacrev", "hessian", "reverse over reverse")
+        ),
+    ],
+)
 def test_transforms(calls_of: list[str], name: str, transform: str, compiled: bool):
     x, y = data((3, 4), (2, 4))
     pairx.cdist(x, y, name, engine="compiled", **given(name))  # so that a small call takes it
@@ -272,9 +283,7 @@ def test_vmap(calls_of: list[str], dims: tuple[int | None, ...], gradient: bool)
     got = torch.vmap(function, in_dims=dims)(*tensors)
     assert calls_of
     calls_of.clear()
-    each = [
-        function(*(a if k is None else a.select(k, i).clone() for a, k in zip(tensors, dims, strict=True))) for i in range(3)
-    ]
+    each = [function(*(a if k is None else a.select(k, i).clone() for a, k in zip(tensors, dims, strict=True))) for i in range(3)]
     close(got, tuple(torch.stack(s) for s in zip(*each, strict=True)) if gradient else torch.stack(each))
 
 
