@@ -17,6 +17,8 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 
 Array = Any
+Arrays = tuple[Array, ...]
+Blocks = Callable[[Arrays, Arrays], Arrays]
 
 
 def _shape(x: Array) -> tuple[Any, ...]:
@@ -51,6 +53,15 @@ def _put(block: Array, index: Array, values: Array) -> Array:
     flat = block.reshape(-1)
     flat[index] = values
     return flat.reshape(block.shape)
+
+
+def _blockwise(backend: Backend, function: Blocks, cut: Arrays, whole: Arrays, step: int) -> Arrays:
+    """Eagerly, without gradients."""
+    m = cut[0].shape[0]
+    if m <= step:
+        return function(cut, whole)
+    pieces = [function(tuple(c[i : min(i + step, m), ...] for c in cut), whole) for i in range(0, m, step)]
+    return tuple(backend.xp.concat(parts, axis=0) for parts in zip(*pieces, strict=True))
 
 
 @dataclass(frozen=True)
@@ -110,6 +121,9 @@ class Backend:
         An array's memory as a NumPy array, for the compiled engine; a copy where NumPy lacks the dtype.
     guest
         A NumPy array as the library's own on the same memory.
+    blockwise
+        ``blockwise(backend, function, cut, whole, step)``: ``function(cut, whole)`` on blocks of at most ``step`` rows of the
+        arrays ``cut``, its results joined; gradients pass through both, and the backward runs each block again.
     repairs
         Whether ``run`` may call ``forward``, which looks at eager values and computes again what cancellation spoilt.
     lazy
@@ -141,6 +155,7 @@ class Backend:
     compiler: Callable[[Any, tuple[Array, ...], bool], Any] = lambda rule, tensors, asked: "the library has no compiled engine"
     host: Callable[[Array], Any] = _same
     guest: Callable[[Any], Array] = _same
+    blockwise: Callable[..., tuple[Array, ...]] = _blockwise
     repairs: bool = True
     lazy: bool = False
 

@@ -27,6 +27,8 @@ from pairx.plan import Tile
 from pairx_backends.numpy import BACKEND as NUMPY
 from pairx_backends.numpy import aligned, quiet
 
+from .blocks import blockwise
+
 Array = Any
 Starts = tuple[Any, ...]
 
@@ -456,5 +458,6 @@ BACKEND = Backend(
     devices=lambda: tuple(str(d) for d in jax.devices()),
     writable=False,
     compiler=compiler,
+    blockwise=blockwise,
     repairs=False,
 )

@@ -20,6 +20,7 @@ from pairx.backend import Backend
 from pairx.engine import Rule, Task
 
 from . import eager, gradient, graph, namespace
+from .blocks import blockwise
 from .gradient import recorded, traced
 
 Array = Any
@@ -182,5 +183,6 @@ BACKEND = Backend(
     lowered=lowered,
     writable=False,
     compiler=compiler,
+    blockwise=blockwise,
     host=eager.view,
 )

@@ -13,6 +13,8 @@ from pairx.engine import Rule, Task, cut, settle
 from pairx.engine import run as walk
 from pairx_backends.numpy import quiet
 
+from .blocks import blockwise
+
 _REFUSED = {
     "DTensor": "pass its local part: x.to_local()",
     "MaskedTensor": "fill it, x.to_tensor(float('nan')), and choose nan_policy='omit'",
@@ -284,4 +286,5 @@ BACKEND = Backend(
     compiler=compiler,
     host=host,
     guest=torch.from_numpy,
+    blockwise=blockwise,
 )

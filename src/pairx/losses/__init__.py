@@ -1,0 +1,4 @@
+"""Losses."""
+
+from ._core import LOSSES, Loss
+from .softmax import supcon
