@@ -55,6 +55,7 @@ def test_the_table_is_whole():
 
 @pytest.mark.parametrize("name, variant", EACH)
 @pytest.mark.dtypes("float64", "float32")
+@pytest.mark.brief("float32")
 def test_values(backend: Adapter, dtype: str, name: str, variant: dict[str, Any]):
     given = case(name)
     rounded = Case({k: v.astype(dtype).astype(float) for k, v in given.arrays.items()}, given.given)
@@ -136,6 +137,7 @@ def test_gradients(backend: Adapter, name: str, variant: dict[str, Any]):
 
 @pytest.mark.parametrize("name, edge", EACH_EDGE)
 @pytest.mark.dtypes("float64", "float32", "float16", "bfloat16")
+@pytest.mark.brief("float32")
 def test_edges(backend: Adapter, dtype: str, name: str, edge: str):
     """Finite where the exact value is representable, else inf; never NaN; gradients too."""
     given = EDGES[LOSSES[name].inputs][edge]()
