@@ -115,7 +115,7 @@ def test_gradients(backend: Adapter, name: str, variant: dict[str, Any]):
     for k in names:
         slope = np.zeros_like(given.arrays[k], dtype=float)
         for at in np.ndindex(slope.shape):
-            h = 1e-5
+            h = 3e-6
             sides = []
             for sign in (1, -1):
                 moved = {n: v.astype(float).copy() for n, v in given.arrays.items()}

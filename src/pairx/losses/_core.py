@@ -165,11 +165,13 @@ def reduce(
     reduction: str,
     weights: Any = None,
     active: Array | None = None,
+    mass: Array | None = None,
     return_count: bool = False,
 ) -> Any:
     """The values of the units to the answer: a mean over those that took part, their sum, or each by itself.
 
-    A weighted mean divides by the sum of the weights of those that took part; an empty mean is 0.
+    A weighted mean divides by the sum of the weights of those that took part, each times its ``mass`` (the weight of a label's
+    class, the number of pairs of an anchor; default 1); an empty mean is 0.
     """
     xp = a.xp
     plans.choice("reduction", reduction, REDUCTIONS)
@@ -188,7 +190,7 @@ def reduce(
     elif reduction == "sum":
         result = xp.sum(values * part)
     else:
-        total = xp.sum(part)
+        total = xp.sum(part if mass is None else part * mass)
         # Shares first: the sum of representable values may not be representable, their mean is.
         result = xp.sum(values * (part / xp.where(total == 0, xp.ones_like(total), total)))
     result = xp.astype(result, a.answer, copy=False)
