@@ -2,6 +2,7 @@
 
 from ._core import LOSSES, Loss
 from .softmax import supcon
+from .adapters import keras_loss, torch_module
 from .classification import binary_cross_entropy, cross_entropy, focal, sparse_cross_entropy
 from .distributions import hellinger, jensen_shannon, kl_divergence, wasserstein
 from .matrices import frobenius, matrix, nuclear, schatten, spectral
