@@ -195,7 +195,7 @@ def sparse_cross_entropy(
     inside = (found >= 0) & (found < k)
     ignored = found < 0
     ignored = ignored & ~ignored if ignore_index is None else found == ignore_index
-    if not a.backend.traced(found) and bool(xp.any(~(inside | ignored))):
+    if not a.backend.traced(found, a["predictions"]) and bool(xp.any(~(inside | ignored))):
         raise ValueError(f"labels: expected numbers of classes, 0 to {k - 1}{'' if ignore_index is None else f', or {ignore_index}'}.")
     active = inside & ~ignored
     log = _log_softmax(a, a["predictions"]) if from_logits else _log(a, a["predictions"])
