@@ -160,6 +160,7 @@ class Torch(Adapter):
 
     def jit(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         # Dynamo's own graph, run eagerly: it tests what pairx can decide (no graph break), without a C++ compiler.
+        self.lib.compiler.reset()  # one lambda of a test, called for many rows of a table, is compiled anew for each
         return self.lib.compile(fn, backend="eager", fullgraph=True)
 
     @property

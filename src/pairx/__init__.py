@@ -54,6 +54,10 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> object:
+    if name in ("losses", "mining"):
+        from importlib import import_module
+
+        return import_module(f".{name}", __name__)
     if name in _WHERE:
         from importlib import import_module
 

@@ -17,6 +17,8 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 
 Array = Any
+Arrays = tuple[Array, ...]
+Blocks = Callable[[Arrays, Arrays], Arrays]
 
 
 def _shape(x: Array) -> tuple[Any, ...]:
@@ -51,6 +53,15 @@ def _put(block: Array, index: Array, values: Array) -> Array:
     flat = block.reshape(-1)
     flat[index] = values
     return flat.reshape(block.shape)
+
+
+def _blockwise(backend: Backend, function: Blocks, cut: Arrays, whole: Arrays, step: int) -> Arrays:
+    """Eagerly, without gradients."""
+    m = cut[0].shape[0]
+    if m <= step:
+        return function(cut, whole)
+    pieces = [function(tuple(c[i : min(i + step, m), ...] for c in cut), whole) for i in range(0, m, step)]
+    return tuple(backend.xp.concat(parts, axis=0) for parts in zip(*pieces, strict=True))
 
 
 @dataclass(frozen=True)
@@ -112,6 +123,9 @@ class Backend:
         A NumPy array as the library's own on the same memory.
     substitutes
         Whether ``run`` differentiates by the array engine what a kernel has no derivative for.
+    blockwise
+        ``blockwise(backend, function, cut, whole, step)``: ``function(cut, whole)`` on blocks of at most ``step`` rows of the
+        arrays ``cut``, its results joined; gradients pass through both, and the backward runs each block again.
     repairs
         Whether ``run`` may call ``forward``, which looks at eager values and computes again what cancellation spoilt.
     lazy
@@ -146,6 +160,7 @@ class Backend:
     host: Callable[[Array], Any] = _same
     guest: Callable[[Any], Array] = _same
     substitutes: bool = False
+    blockwise: Callable[..., tuple[Array, ...]] = _blockwise
     repairs: bool = True
     lazy: bool = False
     whole: bool = False

@@ -115,11 +115,14 @@ def log_ratio(xp: Any, p: Array, q: Array) -> Array:
     """log(p / q) for p, q > 0, to the last digits also where the two are near each other."""
     if (own := getattr(xp, "log_ratio", None)) is not None:  # the compiled engine's, by one logarithm
         return own(p, q)
-    # Close to 1 the ratio is known best by its difference from 1; where even the ratio overflows, by two logarithms.
-    ratio, u = p / q, (p - q) / q
-    near, far = xp.abs(u) < 0.5, (ratio < 1e-37) | (ratio > 1e37)
-    log = xp.where(far, xp.log(p) - xp.log(q), xp.log(xp.where(far, 1.0, ratio)))
-    return xp.where(near, xp.log1p(xp.where(near, u, 0.0)), log)
+    # Close to 1 the ratio is known best by its difference from 1; where it, or its slope, would overflow, by two logarithms.
+    ratio = p / q
+    far = (ratio < 1e-18) | (ratio > 1e18)
+    a, b = xp.where(far, 1.0, p), xp.where(far, 1.0, q)
+    u = (a - b) / b
+    near = xp.abs(u) < 0.5
+    log = xp.where(far, xp.log(p) - xp.log(q), xp.log(a / b))
+    return xp.where(near & ~far, xp.log1p(xp.where(near, u, 0.0)), log)
 
 
 def two_entropies(xp: Any, u: Array) -> Array:

@@ -27,6 +27,8 @@ from pairx.plan import Tile
 from pairx_backends.numpy import BACKEND as NUMPY
 from pairx_backends.numpy import aligned, quiet
 
+from .blocks import blockwise
+
 Array = Any
 Starts = tuple[Any, ...]
 
@@ -485,5 +487,6 @@ BACKEND = Backend(
     writable=False,
     compiler=compiler,
     substitutes=True,
+    blockwise=blockwise,
     repairs=False,
 )

@@ -21,6 +21,7 @@ from pairx.backend import Backend
 from pairx.engine import Rule, Task
 
 from . import eager, gradient, graph, hosted, namespace
+from .blocks import blockwise
 from .gradient import recorded, traced
 
 Array = Any
@@ -187,5 +188,6 @@ BACKEND = Backend(
     lowered=lowered,
     writable=False,
     compiler=compiler,
+    blockwise=blockwise,
     host=eager.view,
 )

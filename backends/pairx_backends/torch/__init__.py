@@ -12,6 +12,7 @@ from pairx.engine import Rule, Task
 from pairx.engine import run as walk
 
 from . import operators
+from .blocks import blockwise
 from .gradient import Walk, direct, dual, host
 
 _REFUSED = {
@@ -149,4 +150,5 @@ BACKEND = Backend(
     host=host,
     guest=torch.from_numpy,
     whole=True,
+    blockwise=blockwise,
 )

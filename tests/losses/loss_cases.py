@@ -1,0 +1,101 @@
+"""What a loss is called with, by the word in its row of the table; and the references, by its name.
+
+A new loss adds a reference (``REFERENCES`` in a file ``reference_<family>.py``) and, where no word fits, a kind of input here.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pairx.losses import LOSSES
+
+Reference = Callable[..., tuple[np.ndarray, np.ndarray]]
+"""``reference(**arrays, **given, **variant)`` in float64 with NumPy alone, in the plainest words: (values, active) of the units,
+or a third: the divisor of the mean where it is not the number of active units."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """Arguments of a call: arrays with gradients, by name, and the rest (labels, pairs, ...)."""
+
+    arrays: dict[str, np.ndarray]
+    given: dict[str, Any] = field(default_factory=dict)
+
+
+INPUTS: dict[str, Callable[[np.random.Generator], Case]] = {}
+EDGES: dict[str, dict[str, Callable[[], Case]]] = {}
+"""Kind of input -> edge -> case. The names of the edges are those of ``LABEL_EDGES`` where they make sense."""
+
+
+def inputs(word: str) -> Callable[[Any], Any]:
+    def register(make: Any) -> Any:
+        INPUTS[word] = make
+        return make
+
+    return register
+
+
+def _rows(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+@inputs("labels")
+def labels(rng: np.random.Generator) -> Case:
+    """Embeddings and a label for each; one label stands alone."""
+    return Case({"x": rng.normal(size=(13, 4))}, {"labels": np.array([0, 1, 2, 0, 1, 2, 0, 1, 0, 4, 3, 3, 2])})
+
+
+def _label_edges() -> dict[str, Callable[[], Case]]:
+    many = np.array([0, 0, 1, 1, 2, 2])
+    doubled = np.repeat(_rows(5, 3, 4), 2, axis=0)[[0, 2, 1, 3, 4, 5]]  # equal rows in different classes
+    return {
+        "no positives": lambda: Case({"x": _rows(1, 6, 4)}, {"labels": np.arange(6)}),
+        "one class": lambda: Case({"x": _rows(2, 6, 4)}, {"labels": np.zeros(6, int)}),
+        "one row": lambda: Case({"x": _rows(3, 1, 4)}, {"labels": np.zeros(1, int)}),
+        "no rows": lambda: Case({"x": np.zeros((0, 4))}, {"labels": np.zeros(0, int)}),
+        "equal rows": lambda: Case({"x": np.ones((6, 4))}, {"labels": many}),
+        "zero vectors": lambda: Case({"x": np.zeros((6, 4))}, {"labels": many}),
+        "one zero vector": lambda: Case({"x": np.concatenate([np.zeros((1, 4)), _rows(4, 5, 4)])}, {"labels": many}),
+        "duplicates across classes": lambda: Case({"x": doubled}, {"labels": many}),
+        "tiny": lambda: Case({"x": _rows(6, 6, 4) * 1e-30}, {"labels": many}),
+        "huge": lambda: Case({"x": _rows(7, 6, 4) * 1e30}, {"labels": many}),
+    }
+
+
+EDGES["labels"] = _label_edges()
+
+
+REFERENCES: dict[str, Reference] = {}
+VARIANTS: dict[str, list[dict[str, Any]]] = {}
+"""Hyper-parameters that a loss is tried with; the first is its defaults."""
+RENAMED: dict[str, Any] = {}
+
+for path in sorted(Path(__file__).parent.glob("reference_*.py")):
+    module = importlib.import_module(path.stem)
+    REFERENCES.update(module.REFERENCES)
+    VARIANTS.update(getattr(module, "VARIANTS", {}))
+    INPUTS.update(getattr(module, "INPUTS", {}))
+    EDGES.update(getattr(module, "EDGES", {}))
+
+
+def variants(name: str) -> list[dict[str, Any]]:
+    return VARIANTS.get(name, [{}])
+
+
+def case(name: str, seed: int = 0) -> Case:
+    return INPUTS[LOSSES[name].inputs](np.random.default_rng(seed))
+
+
+def expected(name: str, case: Case, variant: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, float]:
+    """Values of the units, which are active, and what the mean divides by."""
+    with np.errstate(all="ignore"):
+        found = REFERENCES[name](**{k: np.asarray(v, float) for k, v in case.arrays.items()}, **case.given, **variant)
+    values, active, *divisor = found
+    values, active = np.asarray(values, float), np.asarray(active, bool)
+    return values, active, float(divisor[0]) if divisor else float(active.sum())

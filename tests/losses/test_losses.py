@@ -1,0 +1,177 @@
+"""Every loss on every library: values, reductions, gradients, edges. Walks the table; references stand in reference_*.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from adapters import Adapter
+from loss_cases import EDGES, INPUTS, REFERENCES, Case, case, expected, variants
+
+from pairx.losses import LOSSES
+
+NAMES = sorted(LOSSES)
+SMOOTH = [n for n in NAMES if LOSSES[n].differentiable]
+PAIRS = [n for n in NAMES if LOSSES[n].pairs]
+EACH = [pytest.param(n, v, id=f"{n}-{i}") for n in NAMES for i, v in enumerate(variants(n))]
+EACH_SMOOTH = [pytest.param(n, v, id=f"{n}-{i}") for n in SMOOTH for i, v in enumerate(variants(n))]
+EACH_EDGE = [pytest.param(n, e, id=f"{n}-{e.replace(' ', '-')}") for n in NAMES for e in EDGES.get(LOSSES[n].inputs, {})]
+EPS = {"float64": 2**-52, "float32": 2**-23, "float16": 2**-10, "bfloat16": 2**-7}
+LIBRARIES = ("numpy", "torch", "tensorflow", "jax", "strict", "cupy")
+pytestmark = pytest.mark.backends(*LIBRARIES)
+
+
+def call(backend: Adapter, name: str, given: Case, variant: dict[str, Any], dtype: str, **keywords: Any) -> Any:
+    arrays = {k: backend.asarray(v, dtype) for k, v in given.arrays.items()}
+    rest = {k: bring(backend, v) for k, v in {**given.given, **variant}.items()}
+    return LOSSES[name].function(**arrays, **rest, **keywords)
+
+
+def bring(backend: Adapter, value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(bring(backend, v) for v in value)
+    return backend.asarray(value) if isinstance(value, np.ndarray) else value
+
+
+def close(got: Any, want: Any, dtype: str, what: str, factor: float = 64.0) -> None:
+    """Relative to the largest expected value, in units of the dtype's eps."""
+    got, want = np.asarray(got, float), np.asarray(want, float)
+    assert got.shape == want.shape, f"{what}: shape {got.shape}, not {want.shape}"
+    finite = np.isfinite(want)
+    np.testing.assert_array_equal(got[~finite], want[~finite], err_msg=what)
+    scale = max(1.0, np.abs(want[finite]).max(initial=0))
+    worst = np.abs(got[finite] - want[finite]).max(initial=0)
+    assert worst <= factor * EPS[dtype] * scale, f"{what}: off by {worst:.3g}, allowed {factor * EPS[dtype] * scale:.3g}"
+
+
+def test_the_table_is_whole():
+    assert set(NAMES) == set(REFERENCES), "a loss without a reference, or a reference without a loss"
+    assert {row.inputs for row in LOSSES.values()} <= set(INPUTS)
+    for row in LOSSES.values():
+        assert "Examples" in (row.function.__doc__ or ""), row.name
+        assert all((row.unit, row.mean, row.formula, row.source)), row.name
+
+
+@pytest.mark.parametrize("name, variant", EACH)
+@pytest.mark.dtypes("float64", "float32")
+@pytest.mark.brief("float32")
+def test_values(backend: Adapter, dtype: str, name: str, variant: dict[str, Any]):
+    given = case(name)
+    rounded = Case({k: v.astype(dtype).astype(float) for k, v in given.arrays.items()}, given.given)
+    values, active, divisor = expected(name, rounded, variant)
+    got = call(backend, name, given, variant, dtype, reduction="none")
+    assert backend.is_own(got)
+    assert backend.dtype_of(got) == dtype
+    close(backend.to_numpy(got), np.where(active, values, 0), dtype, "none")
+    close(backend.to_numpy(call(backend, name, given, variant, dtype, reduction="sum")), values[active].sum(), dtype, "sum", 256)
+    mean, count = call(backend, name, given, variant, dtype, return_count=True)
+    close(backend.to_numpy(mean), values[active].sum() / divisor, dtype, "mean")
+    assert int(backend.to_numpy(count)) == active.sum()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weights(backend: Adapter, name: str):
+    given = case(name)
+    values, active, _ = expected(name, given, {})
+    w = np.random.default_rng(1).uniform(0.5, 2, values.shape)
+    w.reshape(-1)[:1] = 0
+    own = bring(backend, w)
+    part = np.where(active, w, 0)
+    close(
+        backend.to_numpy(call(backend, name, given, {}, "float64", reduction="none", weights=own)),
+        np.where(active, values, 0) * part,
+        "float64",
+        "none",
+    )
+    mean = (np.where(active, values, 0) * part).sum() / part.sum()
+    close(backend.to_numpy(call(backend, name, given, {}, "float64", weights=own)), mean, "float64", "mean")
+    wrong = backend.asarray(np.ones((*values.shape, 2)))
+    with pytest.raises(ValueError, match="weights has shape"):
+        call(backend, name, given, {}, "float64", weights=wrong)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_any_budget(backend: Adapter, name: str):
+    """Blocks of a few anchors give what one block gives."""
+    given = case(name)
+    whole = backend.to_numpy(call(backend, name, given, {}, "float64", reduction="none"))
+    small = backend.to_numpy(call(backend, name, given, {}, "float64", reduction="none", max_bytes=4096))
+    close(small, whole, "float64", "blocks")
+
+
+@pytest.mark.parametrize("name, variant", EACH_SMOOTH)
+@pytest.mark.autodiff
+def test_gradients(backend: Adapter, name: str, variant: dict[str, Any]):
+    """Against central differences of the reference."""
+    given = case(name, seed=3)
+    names = list(given.arrays)
+
+    def reference(arrays: dict[str, np.ndarray]) -> float:
+        values, active, divisor = expected(name, Case(arrays, given.given), variant)
+        return float(values[active].sum() / divisor) if divisor else 0.0
+
+    wanted = []
+    for k in names:
+        slope = np.zeros_like(given.arrays[k], dtype=float)
+        for at in np.ndindex(slope.shape):
+            h = 3e-6
+            sides = []
+            for sign in (1, -1):
+                moved = {n: v.astype(float).copy() for n, v in given.arrays.items()}
+                moved[k][at] += sign * h
+                sides.append(reference(moved))
+            slope[at] = (sides[0] - sides[1]) / (2 * h)
+        wanted.append(slope)
+    rest = {k: bring(backend, v) for k, v in {**given.given, **variant}.items()}
+    budgets: tuple[int | None, ...] = (None, 4096) if LOSSES[name].pairs else (None,)
+    for budget in budgets:
+        more = {} if budget is None else {"max_bytes": budget}
+        got = backend.grad(
+            lambda *a, more=more: LOSSES[name].function(**dict(zip(names, a, strict=True)), **rest, **more), *given.arrays.values()
+        )
+        assert got is not None
+        for k, g, w in zip(names, got, wanted, strict=True):
+            np.testing.assert_allclose(g, w, rtol=0, atol=2e-8 * max(1.0, np.abs(w).max(initial=0)), err_msg=f"{k}, max_bytes={budget}")
+
+
+@pytest.mark.parametrize("name, edge", EACH_EDGE)
+@pytest.mark.dtypes("float64", "float32", "float16", "bfloat16")
+@pytest.mark.brief("float32")
+def test_edges(backend: Adapter, dtype: str, name: str, edge: str):
+    """Finite where the exact value is representable, else inf; never NaN; gradients too."""
+    given = EDGES[LOSSES[name].inputs][edge]()
+    if dtype in ("float16", "bfloat16") and edge in ("tiny", "huge") and dtype == "float16":
+        pytest.skip("beyond float16")
+    got = backend.to_numpy(call(backend, name, given, {}, dtype)).astype(float)
+    rounded = {k: backend.to_numpy(backend.asarray(v, dtype)).astype(float) for k, v in given.arrays.items()}
+    values, active, divisor = expected(name, Case(rounded, given.given), {})
+    want = values[active].sum() / divisor if divisor else 0.0
+    top = {"float64": 1.7e308, "float32": 3.4e38, "float16": 65504.0, "bfloat16": 3.38e38}[dtype]
+    assert not np.isnan(got), f"{name}, {edge}, {dtype}: NaN, not {want}"
+    if np.isfinite(want) and abs(want) < top:
+        assert np.isfinite(got)
+        close(got, want, dtype, edge, 256)
+    if LOSSES[name].differentiable and given.arrays and dtype in ("float64", "float32"):
+        rest = {k: bring(backend, v) for k, v in given.given.items()}
+        for g in (
+            backend.grad(
+                lambda *a: LOSSES[name].function(**dict(zip(given.arrays, a, strict=True)), **rest), *given.arrays.values(), dtype=dtype
+            )
+            or []
+        ):
+            assert not np.isnan(g).any(), f"gradient of {name}, {edge}, {dtype}"
+            assert np.isfinite(g).all() or not np.isfinite(want) or abs(want) > top / 1e8, f"gradient of {name}, {edge}, {dtype}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.jit
+def test_compiled(backend: Adapter, name: str):
+    given = case(name)
+    names = list(given.arrays)
+    rest = {k: bring(backend, v) for k, v in given.given.items()}
+    function = backend.jit(lambda *a: LOSSES[name].function(**dict(zip(names, a, strict=True)), **rest))
+    assert function is not None
+    arrays = [backend.asarray(v, "float64") for v in given.arrays.values()]
+    want = call(backend, name, given, {}, "float64")
+    close(backend.to_numpy(function(*arrays)), backend.to_numpy(want), "float64", "compiled")
