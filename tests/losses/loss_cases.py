@@ -17,7 +17,8 @@ from pairx.losses import LOSSES
 
 Reference = Callable[..., tuple[np.ndarray, np.ndarray]]
 """``reference(**arrays, **given, **variant)`` in float64 with NumPy alone, in the plainest words: (values, active) of the units,
-or a third: the divisor of the mean where it is not the number of active units."""
+or a third: the divisor of the mean where it is not the number of active units, as a number, or as an array of what each unit
+adds to it (its pairs)."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +75,15 @@ EDGES["labels"] = _label_edges()
 REFERENCES: dict[str, Reference] = {}
 VARIANTS: dict[str, list[dict[str, Any]]] = {}
 """Hyper-parameters that a loss is tried with; the first is its defaults."""
+CONSTANTS: dict[str, Callable[[Case], dict[str, Any]]] = {}
+"""Loss -> what its gradient takes as constant, as further arguments of the reference: for weights that are detached on purpose."""
 RENAMED: dict[str, Any] = {}
 
 for path in sorted(Path(__file__).parent.glob("reference_*.py")):
     module = importlib.import_module(path.stem)
     REFERENCES.update(module.REFERENCES)
     VARIANTS.update(getattr(module, "VARIANTS", {}))
+    CONSTANTS.update(getattr(module, "CONSTANTS", {}))
     INPUTS.update(getattr(module, "INPUTS", {}))
     EDGES.update(getattr(module, "EDGES", {}))
 
@@ -94,8 +98,14 @@ def case(name: str, seed: int = 0) -> Case:
 
 def expected(name: str, case: Case, variant: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, float]:
     """Values of the units, which are active, and what the mean divides by."""
+    values, active, mass = masses(name, case, variant)
+    return values, active, float(np.sum(mass[active]) if np.ndim(mass) else mass)
+
+
+def masses(name: str, case: Case, variant: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, Any]:
+    """As ``expected``; what the mean divides by for each unit, where the reference says it so."""
     with np.errstate(all="ignore"):
-        found = REFERENCES[name](**{k: np.asarray(v, float) for k, v in case.arrays.items()}, **case.given, **variant)
+        found = REFERENCES[name](**{k: np.asarray(v, float) for k, v in case.arrays.items()}, **{**case.given, **variant})
     values, active, *divisor = found
     values, active = np.asarray(values, float), np.asarray(active, bool)
-    return values, active, float(divisor[0]) if divisor else float(active.sum())
+    return values, active, divisor[0] if divisor else np.ones(values.shape)

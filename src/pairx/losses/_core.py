@@ -155,6 +155,20 @@ def class_labels(a: Arrays, value: Any, rows: Any, name: str = "labels", several
     return found
 
 
+class Learnt:
+    """Hyper-parameters of which some may be learnt: numbers, and scalars of the library, which go to every block (``whole=``)."""
+
+    def __init__(self, a: Arrays, rules: dict[str, dict[str, Any]] | None = None, **given: Any) -> None:
+        found = {k: a.number(k, v, **(rules or {}).get(k, {})) for k, v in given.items()}
+        self.numbers = {k: v for k, v in found.items() if isinstance(v, float)}
+        self.names = [k for k in found if k not in self.numbers]
+        self.whole = tuple(found[k] for k in self.names)
+
+    def of(self, whole: tuple[Array, ...]) -> dict[str, Any]:
+        """All of them by name, the learnt ones as they came to a block."""
+        return {**self.numbers, **dict(zip(self.names, whole, strict=True))}
+
+
 # --- reduction ----------------------------------------------------------------------------------------------------------
 
 
@@ -236,6 +250,19 @@ class Score:
 
         return paired(x, y, self.metric)
 
+    def chosen_apart(self, a: Arrays, x: Array, y: Array, i: Array, j: Array, max_bytes: int | str | None = None) -> Array:
+        """(pairs,) distances of rows i of x and rows j of y, gathered a block of pairs at a time."""
+        if self.similarity is None:
+            from ..distances import paired
+
+            return paired(x, None if y is x else y, self.metric, pairs=(i, j), max_bytes=max_bytes)
+
+        def some(cuts: tuple[Array, ...], wholes: tuple[Array, ...]) -> tuple[Array, ...]:
+            return (self.paired_apart(a, a.xp.take(wholes[0], cuts[0], axis=0), a.xp.take(wholes[1], cuts[1], axis=0)),)
+
+        step = block_rows(a, a.backend.shape(i)[0], a.backend.shape(x)[-1], 6, budget(max_bytes))
+        return a.backend.blockwise(a.backend, some, (i, j), (x, y), step)[0]
+
 
 def score(metric: Any, similarity: str | None, default_metric: Any = None, default_similarity: str | None = None) -> Score:
     """The choice between ``metric=`` and ``similarity=``: one of them, or the loss's own."""
@@ -296,6 +323,7 @@ class Block:
     """(b,) numbers of the anchors."""
     positive: Array
     negative: Array
+    """Both None in a batch where nobody said who belongs to whom."""
     other: Array | None
     """Everybody but the anchor itself; None where the candidates are another set."""
     score: Score
@@ -329,6 +357,7 @@ class Batch:
     labels, y_labels : (m,), (n,), or (m, c), (n, c) of 0 and 1; rows that share a label are positives of each other.
     positives, negatives : a mask (m, n), or indices (anchors, candidates); instead of what labels say. Without negatives,
         all that is neither a positive nor the anchor itself.
+    related : False where the loss itself knows who belongs to whom.
     """
 
     def __init__(
@@ -343,6 +372,7 @@ class Batch:
         negatives: Any = None,
         score: Score,
         max_bytes: int | str | None = None,
+        related: bool = True,
     ) -> None:
         self.a, self.score = a, score
         vectors(a, *([x, y] if y is not None else [x]))
@@ -351,7 +381,7 @@ class Batch:
         self.y = self.x if self.alone else score.rows(a, a[str(y)])
         self.m, self.n = a.backend.shape(self.x)[0], a.backend.shape(self.y)[0]
         self.budget = budget(max_bytes)
-        if labels is None and positives is None:
+        if related and labels is None and positives is None:
             raise TypeError("labels: pass labels, or positives (a mask or indices).")
         if self.alone and y_labels is not None:
             raise TypeError("y_labels: there is no y; leave it away.")
@@ -396,7 +426,9 @@ class Batch:
         shape, want = a.backend.shape(mask), (self.m, self.n)
         if not fits(shape, want):
             raise ValueError(f"{name} has shape {checks.shown(shape)}: expected a mask {checks.shown(want)}, or (anchors, candidates).")
-        return Relation((mask != 0,), (), lambda c, w, i, j: c[0])
+        if a.backend.kind(a.backend, mask.dtype) != "bool":
+            mask = mask != 0
+        return Relation((mask,), (), lambda c, w, i, j: c[0])
 
     def each(
         self,
@@ -425,13 +457,17 @@ class Batch:
             found = iter(masks)
             same: Any = next(found) if self.same is not None else None
             positive: Any = next(found) if self.positives is not None else same
-            negative: Any = (
-                next(found) if self.negatives is not None else ~positive if same is None or same is positive else ~same & ~positive
-            )
+            if self.negatives is not None:
+                negative: Any = next(found)
+            elif positive is None:
+                negative = None
+            else:
+                negative = ~positive if same is None or same is positive else ~same & ~positive
             other = None
             if self.alone:
                 other = i != j
-                positive, negative = positive & other, negative & other
+                if positive is not None:
+                    positive, negative = positive & other, negative & other
             return function(Block(a, x, y, index, positive, negative, other, self.score, room), tuple(cuts), tuple(wholes))
 
         step = block_rows(a, self.m, self.n, buffers, self.budget)
@@ -472,6 +508,18 @@ def block_rows(a: Arrays, m: Any, n: Any, buffers: int, budget: int) -> Any:
 
 
 # --- mathematics --------------------------------------------------------------------------------------------------------
+
+
+def hinge(xp: Any, z: Array) -> Array:
+    """max(0, z), with gradient 0 at 0."""
+    return xp.where(z > 0, z, xp.zeros_like(z))
+
+
+def square(xp: Any, z: Array) -> Array:
+    """z^2 for z >= 0; infinite, with gradient 0, where it is not representable: its slope would be inf - inf in a sum over pairs."""
+    over = z > float(xp.finfo(z.dtype).max) ** 0.5
+    kept = xp.where(over, xp.zeros_like(z), z)
+    return xp.where(over, xp.full_like(z, math.inf), kept * kept)
 
 
 def softplus(xp: Any, z: Array) -> Array:
