@@ -230,8 +230,10 @@ def advice(root: str) -> str:
     extra = EXTRAS.get(root, root)
     if root not in {*EXTRAS, "torch", "tensorflow", "jax", "dask"}:
         return f"install {root}"
-    return "pip install pairx" if not extra else f"pip install 'pairx[{extra.split(' or ')[0]}]'" + (
-        f" (or [{extra.split(' or ')[1]}])" if " or " in extra else ""
+    return (
+        "pip install pairx"
+        if not extra
+        else f"pip install 'pairx[{extra.split(' or ')[0]}]'" + (f" (or [{extra.split(' or ')[1]}])" if " or " in extra else "")
     )
 
 

@@ -118,9 +118,7 @@ def rows(backend: Backend, call: Call, x: Array, y: Array | None, function: Func
     _known("y", sy)
     if pairs is None:
         lead = checks.broadcast(sx[:-1], sy[:-1])
-        values = [
-            function(x[(*_own(b, sx[:-1]), ...)], other[(*_own(b, sy[:-1]), ...)], **params) for b in product(*map(range, lead))
-        ]
+        values = [function(x[(*_own(b, sx[:-1]), ...)], other[(*_own(b, sy[:-1]), ...)], **params) for b in product(*map(range, lead))]
         return _collect(backend, call, values, lead, x, answer)
     i, j = checks.indices(backend, pairs, x, sx[-2], sy[-2])
     lead = checks.broadcast(sx[:-2], sy[:-2])

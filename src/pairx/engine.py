@@ -307,9 +307,7 @@ def _source(xp: Any, index: Array, shape: tuple[int, ...], lead: tuple[int, ...]
     return found
 
 
-def _squares(
-    backend: Backend, rule: Rule, pieces: Pieces, x: Array, y: Array, aux: tuple[Array, ...]
-) -> tuple[Array, Array | None]:
+def _squares(backend: Backend, rule: Rule, pieces: Pieces, x: Array, y: Array, aux: tuple[Array, ...]) -> tuple[Array, Array | None]:
     """Distances that come of squared differences by a matrix product, and a mask of those that cancellation spoilt."""
     xp, metric = backend.xp, rule.metric
     w, matrix = split(rule, aux)

@@ -100,13 +100,13 @@ def sparse_cross_entropy(
     class_weights: np.ndarray | None = None,
     ignore_index: int | None = None,
 ) -> Any:
-    values, active, mass = np.zeros(labels.shape), np.zeros(labels.shape, bool), 0.0
+    values, active, mass = np.zeros(labels.shape), np.zeros(labels.shape, bool), np.zeros(labels.shape)
     for at in np.ndindex(*labels.shape):
         if labels[at] == ignore_index:
             continue
         k, active[at] = labels[at], True
         w = np.ones(predictions.shape[-1]) if class_weights is None else class_weights
-        mass += w[k]
+        mass[at] = w[k]
         one = np.eye(len(w))[k]
         spread = cross_entropy(predictions[at], np.full(len(w), 1 / len(w)), from_logits, 0.0, w)
         values[at] = (1 - label_smoothing) * cross_entropy(predictions[at], one, from_logits, 0.0, w)

@@ -524,7 +524,9 @@ def square(xp: Any, z: Array) -> Array:
 
 def softplus(xp: Any, z: Array) -> Array:
     """log(1 + e^z), for any z."""
-    return xp.maximum(z, xp.zeros_like(z)) + xp.log1p(xp.exp(-xp.abs(z)))
+    # At 0 libraries share the slope of a maximum differently (TensorFlow: 1 and 0); here it is 1/2 everywhere.
+    above = xp.where(z == 0, 0.5 * z, xp.maximum(z, xp.zeros_like(z)))
+    return above + xp.log1p(xp.exp(-xp.abs(z)))
 
 
 def log_sigmoid(xp: Any, z: Array) -> Array:
