@@ -109,6 +109,14 @@ def test_values_are_those_of_the_eager_engine():
         np.testing.assert_array_equal(jax.jit(call)(abs(x), abs(y)), call(abs(x), abs(y)))
 
 
+def test_each_program_keeps_its_own_kernel():
+    x, y = sets((30, 4), (20, 4))
+    calls = {m: jax.jit(partial(pairx.cdist, metric=m, engine="compiled")) for m in ("cityblock", "euclidean", "chebyshev")}
+    for _ in range(2):
+        for metric, call in calls.items():
+            same(call(x, y), exact(metric, x, y))
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "int8", "bool"])
 def test_narrow_dtypes(dtype: str):
     x = jnp.asarray(np.random.default_rng(0).integers(0, 5, (40, 6))).astype(dtype)
