@@ -20,7 +20,7 @@ EACH_EDGE = [pytest.param(n, e, id=f"{n}-{e.replace(' ', '-')}") for n in NAMES 
 EPS = {"float64": 2**-52, "float32": 2**-23, "float16": 2**-10, "bfloat16": 2**-7}
 BUDGETS = {"fast_ap": 8192, "histogram": 32768}
 """max_bytes for blocks of a few anchors; 4096 where nothing else stands here. Histograms need several numbers for each candidate."""
-LIBRARIES = ("numpy", "torch", "tensorflow", "jax", "strict", "cupy")
+LIBRARIES = ("numpy", "torch", "tensorflow", "jax", "array_api_strict", "cupy")
 pytestmark = pytest.mark.backends(*LIBRARIES)
 
 

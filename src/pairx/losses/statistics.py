@@ -22,8 +22,11 @@ def _number(a: core.Arrays, n: Any) -> Array:
 def _centred(a: core.Arrays, x: Array) -> Array:
     """Columns with mean 0. Differences from the first row come first: a constant column is 0 exactly, not its rounding error."""
     xp = a.xp
-    moved = x - a.backend.detach(x[:1, ...])
-    return moved - xp.sum(moved / xp.maximum(_number(a, a.backend.shape(x)[0]), xp.ones((), dtype=a.compute)), axis=0, keepdims=True)
+    size = a.backend.shape(x)[0]
+    if isinstance(size, int) and size == 0:
+        return x
+    n, moved = _number(a, size), x - a.backend.detach(x[:1, ...])
+    return moved - xp.sum(moved / xp.maximum(n, xp.ones_like(n)), axis=0, keepdims=True)
 
 
 def _features(
