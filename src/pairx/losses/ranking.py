@@ -345,14 +345,15 @@ def histogram(
 def _most(a: core.Arrays, batch: core.Batch) -> Any:
     """The largest number of positives of an anchor, where that can be seen; else the number of candidates."""
     xp, backend = a.xp, a.backend
-    if batch.positives is None and batch.same is not None and len(backend.shape(own := (*batch.same.cut, *batch.same.whole)[0])) == 1:
-        theirs = batch.same.whole[0]
-        if backend.traced(own, theirs) or 0 in backend.shape(theirs):
+    same = batch.same
+    if batch.positives is None and same is not None and len(backend.shape(same.whole[0])) == 1:
+        theirs = same.whole[0]
+        if backend.traced(theirs) or 0 in backend.shape(theirs):
             return batch.n
         ordered = xp.sort(theirs)
         found = xp.max(xp.searchsorted(ordered, ordered, side="right") - xp.searchsorted(ordered, ordered, side="left"))
     else:
-        if backend.traced(*(v for r in (batch.same, batch.positives) if r is not None for v in (*r.cut, *r.whole)), batch.x, batch.y):
+        if backend.traced(*(v for r in (same, batch.positives) if r is not None for v in (*r.cut, *r.whole)), batch.x, batch.y):
             return batch.n
         counts = batch.each(lambda block, cut, whole: (core.number_of(xp, block.positive, a.compute),))[0]
         if 0 in backend.shape(counts):
