@@ -13,7 +13,7 @@ from pairx.engine import Rule, Task, cut, settle
 from pairx.engine import run as walk
 from pairx_backends.numpy import quiet
 
-from .blocks import blockwise
+from .blocks import blocksum, blockwise, prompt
 
 _REFUSED = {
     "DTensor": "pass its local part: x.to_local()",
@@ -287,4 +287,6 @@ BACKEND = Backend(
     host=host,
     guest=torch.from_numpy,
     blockwise=blockwise,
+    blocksum=blocksum,
+    prompt=prompt,
 )

@@ -1,4 +1,5 @@
 """Losses."""
 
 from ._core import LOSSES, Loss
-from .softmax import supcon
+from .softmax import multi_positive, nt_xent, supcon
+from .views import clip, decoupled, info_nce, n_pair, siglip
