@@ -58,9 +58,10 @@ def _put(block: Array, index: Array, values: Array) -> Array:
 def _blockwise(backend: Backend, function: Blocks, cut: Arrays, whole: Arrays, step: int) -> Arrays:
     """Eagerly, without gradients."""
     m = cut[0].shape[0]
-    if m <= step:
-        return function(cut, whole)
-    pieces = [function(tuple(c[i : min(i + step, m), ...] for c in cut), whole) for i in range(0, m, step)]
+    with backend.quiet():
+        if m <= step:
+            return function(cut, whole)
+        pieces = [function(tuple(c[i : min(i + step, m), ...] for c in cut), whole) for i in range(0, m, step)]
     return tuple(backend.xp.concat(parts, axis=0) for parts in zip(*pieces, strict=True))
 
 
@@ -69,11 +70,12 @@ def _blocksum(backend: Backend, function: Any, cut: Arrays, whole: Arrays, step:
     m = cut[0].shape[0]
     total: Arrays | None = None
     for i in range(0, max(m, 1), step):
-        found = function(tuple(c[i : min(i + step, m), ...] for c in cut), whole, None)
-        if total is None:
-            total = found
-        else:
-            total = combine(total, found) if combine else tuple(t + f for t, f in zip(total, found, strict=True))
+        with backend.quiet():
+            found = function(tuple(c[i : min(i + step, m), ...] for c in cut), whole, None)
+            if total is None:
+                total = found
+            else:
+                total = combine(total, found) if combine else tuple(t + f for t, f in zip(total, found, strict=True))
     assert total is not None
     return total
 

@@ -17,7 +17,7 @@ from pairx.losses import LOSSES
 
 Reference = Callable[..., tuple[np.ndarray, np.ndarray]]
 """``reference(**arrays, **given, **variant)`` in float64 with NumPy alone, in the plainest words: (values, active) of the units,
-or a third: the divisor of the mean where it is not the number of active units."""
+or a third: the divisor of the mean where it is not the number of active units, or the number of terms of each unit."""
 
 
 @dataclass(frozen=True)
@@ -92,10 +92,22 @@ def case(name: str, seed: int = 0) -> Case:
     return INPUTS[LOSSES[name].inputs](np.random.default_rng(seed))
 
 
-def expected(name: str, case: Case, variant: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, float]:
-    """Values of the units, which are active, and what the mean divides by."""
+def _reference(name: str, case: Case, variant: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, Any]:
     with np.errstate(all="ignore"):
         found = REFERENCES[name](**{k: np.asarray(v, float) for k, v in case.arrays.items()}, **case.given, **variant)
-    values, active, *divisor = found
-    values, active = np.asarray(values, float), np.asarray(active, bool)
-    return values, active, float(divisor[0]) if divisor else float(active.sum())
+    values, active, *more = found
+    return np.asarray(values, float), np.asarray(active, bool), more[0] if more else None
+
+
+def expected(name: str, case: Case, variant: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, float]:
+    """Values of the units, which are active, and what the mean divides by."""
+    values, active, more = _reference(name, case, variant)
+    if more is None:
+        return values, active, float(active.sum())
+    return values, active, float(np.asarray(more, float)[active].sum() if np.ndim(more) else more)
+
+
+def terms(name: str, case: Case, variant: dict[str, Any]) -> np.ndarray:
+    """How often a unit's weight counts in the divisor of a weighted mean."""
+    values, _, more = _reference(name, case, variant)
+    return np.asarray(more, float) if np.ndim(more) else np.ones_like(values)

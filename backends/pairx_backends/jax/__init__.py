@@ -27,7 +27,7 @@ from pairx.plan import Tile
 from pairx_backends.numpy import BACKEND as NUMPY
 from pairx_backends.numpy import aligned, quiet
 
-from .blocks import blockwise
+from .blocks import blocksum, blockwise
 
 Array = Any
 Starts = tuple[Any, ...]
@@ -459,5 +459,6 @@ BACKEND = Backend(
     writable=False,
     compiler=compiler,
     blockwise=blockwise,
+    blocksum=blocksum,
     repairs=False,
 )

@@ -20,7 +20,7 @@ from pairx.backend import Backend
 from pairx.engine import Rule, Task
 
 from . import eager, gradient, graph, namespace
-from .blocks import blockwise
+from .blocks import blocksum, blockwise
 from .gradient import recorded, traced
 
 Array = Any
@@ -184,5 +184,6 @@ BACKEND = Backend(
     writable=False,
     compiler=compiler,
     blockwise=blockwise,
+    blocksum=blocksum,
     host=eager.view,
 )

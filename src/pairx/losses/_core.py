@@ -317,13 +317,12 @@ def unit(a: Arrays, x: Array) -> Array:
 
 def moderate(a: Arrays, x: Array) -> Array:
     """Rows whose products cannot overflow: larger ones are scaled down, all by one factor, so that their order stays."""
-    from ..engine import largest
-
     xp, d = a.xp, a.backend.shape(x)[-1]
     if isinstance(d, int) and d == 0 or any(n == 0 for n in a.backend.shape(x) if isinstance(n, int)):
         return x
     most = math.sqrt(float(xp.finfo(x.dtype).max) / 4e6 / (d if isinstance(d, int) else 1e6))  # room for a temperature of 1e-6
-    top = a.backend.detach(xp.max(largest(xp, x)))
+    fixed = a.backend.detach(x)
+    top = xp.maximum(xp.max(fixed), -xp.min(fixed))  # max(abs(x)) would copy x
     if not a.backend.traced(x) and bool(top <= most):
         return x
     return x * (most / xp.maximum(top, xp.full_like(top, most)))
@@ -367,13 +366,14 @@ class Block:
         columns: Array,
         same: Callable[[], Array] | None,
         told: tuple[Callable[[], Array] | None, Callable[[], Array] | None],
+        valid: Array | None,
         alone: bool,
         score: Score,
         max_bytes: int,
     ) -> None:
         self.a, self.x, self.y, self.index, self.columns = a, x, y, index, columns
         self.alone, self.score, self.max_bytes = alone, score, max_bytes
-        self._same, self._told = same, told
+        self._same, self._told, self._valid = same, told, valid
         self._masks: dict[str, Array] = {}
 
     def _mask(self, name: str, make: Callable[[], Array]) -> Array:
@@ -383,10 +383,14 @@ class Block:
 
     @property
     def other(self) -> Array | None:
-        """Everybody but the anchor itself; None where the candidates are another set."""
-        if not self.alone:
+        """The candidates: everybody but the anchor itself, or who is valid of another set; None where that is all."""
+        xp = self.a.xp
+        if self.alone:
+            return self._mask("other", lambda: ~self.paired)
+        if self._valid is None:
             return None
-        return self._mask("other", lambda: ~self.paired)
+        shape = (self.a.backend.shape(self.index)[0], self.a.backend.shape(self.columns)[0])
+        return self._mask("other", lambda: xp.broadcast_to(self._valid, shape))
 
     @property
     def paired(self) -> Array:
@@ -416,7 +420,7 @@ class Block:
             if told is not None:
                 return self._others(told())
             if self._told[0] is None:
-                return ~self.same  # the anchor is like itself
+                return ~self.same if self.alone else self._others(~self.same)  # the anchor is like itself
             return self._others(~self.positive if self._same is None else ~self.same & ~self.positive)
 
         return self._mask("negative", make)
@@ -453,6 +457,7 @@ class Batch:
     labels, y_labels : (m,), (n,), or (m, c), (n, c) of 0 and 1; rows that share a label are positives of each other.
     positives, negatives : a mask (m, n), or indices (anchors, candidates); instead of what labels say. Without negatives,
         all that is neither a positive nor the anchor itself.
+    y_mask : (n,), which candidates of y count: a memory that is not yet full.
     paired : whether row i of y is the positive of anchor i, so that nothing else is needed (``block.paired``).
     """
 
@@ -466,6 +471,7 @@ class Batch:
         y_labels: Any = None,
         positives: Any = None,
         negatives: Any = None,
+        y_mask: Any = None,
         paired: bool = False,
         score: Score,
         max_bytes: int | str | None = None,
@@ -483,6 +489,11 @@ class Batch:
             raise TypeError("labels: pass labels, or positives (a mask or indices).")
         if self.alone and y_labels is not None:
             raise TypeError("y_labels: there is no y; leave it away.")
+        if self.alone and y_mask is not None:
+            raise TypeError("y_mask: there is no y; leave it away.")
+        self.valid = None if y_mask is None else a.bring(y_mask) != 0
+        if self.valid is not None and not fits(a.backend.shape(self.valid), (self.n,)):
+            raise ValueError(f"y_mask has shape {checks.shown(a.backend.shape(self.valid))}: expected {checks.shown((self.n,))}.")
         if not self.alone and (labels is None) != (y_labels is None):
             raise TypeError("y_labels: the anchors and the candidates of y need labels, both or none.")
         self.same = None if labels is None else self._labelled(labels, y_labels)
@@ -612,18 +623,19 @@ class Batch:
 
         def run(cuts: tuple[Array, ...], wholes: tuple[Array, ...]) -> tuple[Array, ...]:
             (x, index, *cuts), (y, columns, *wholes) = cuts, wholes  # type: ignore[assignment]
+            valid, wholes = (None, wholes) if self.valid is None else (wholes[0], wholes[1:])
             found: list[Callable[[], Array] | None] = []
             for r in (self.same, self.positives, self.negatives):
                 found.append(None if r is None else _later(a, r, cuts, wholes, index, columns))
                 if r is not None:
                     cuts, wholes = cuts[len(r.cut) :], wholes[len(r.whole) :]
-            block = Block(a, x, y, index, columns, found[0], (found[1], found[2]), self.alone, self.score, room)
+            block = Block(a, x, y, index, columns, found[0], (found[1], found[2]), valid, self.alone, self.score, room)
             return function(block, tuple(cuts), tuple(wholes))
 
         relations = [r for r in (self.same, self.positives, self.negatives) if r is not None]
         step = block_rows(a, self.m, self.n, buffers, self.budget)
         cuts = (self.x, rows(a, self.m), *(c for r in relations for c in r.cut), *cut)
-        wholes = (self.y, rows(a, self.n), *(w for r in relations for w in r.whole), *whole)
+        wholes = (self.y, rows(a, self.n), *(() if self.valid is None else (self.valid,)), *(w for r in relations for w in r.whole), *whole)
         return run, cuts, wholes, step
 
 

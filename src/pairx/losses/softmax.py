@@ -26,6 +26,7 @@ def supcon(
     *,
     y: Array | None = None,
     y_labels: Any = None,
+    y_mask: Any = None,
     positives: Any = None,
     negatives: Any = None,
     temperature: Any = 0.1,
@@ -46,6 +47,8 @@ def supcon(
         Rows with one label are positives of each other; 0 and 1 in (m, classes) for several labels each.
     y : array, shape (n, d), optional
         Other candidates (a queue, the other view). ``y_labels`` are theirs.
+    y_mask : array_like, shape (n,), optional
+        Which rows of ``y`` count: a memory that is not yet full.
     positives, negatives : mask (m, n) or (anchors, candidates), optional
         Who is a positive and who a negative, instead of what labels say: a miner's answer, for instance.
     temperature : float or scalar array
@@ -93,7 +96,8 @@ def supcon(
     scale = core.temperature(a, temperature)
     how = core.score(metric, similarity, default_similarity="cosine")
     batch = core.Batch(
-        a, "x", "y", labels=labels, y_labels=y_labels, positives=positives, negatives=negatives, score=how, max_bytes=max_bytes
+        a, "x", "y", labels=labels, y_labels=y_labels, y_mask=y_mask, positives=positives, negatives=negatives,
+        score=how, max_bytes=max_bytes
     )
     told = positives is not None or negatives is not None
 
@@ -126,6 +130,7 @@ def nt_xent(
     *,
     y: Array | None = None,
     y_labels: Any = None,
+    y_mask: Any = None,
     positives: Any = None,
     negatives: Any = None,
     temperature: Any = 0.1,
@@ -150,6 +155,8 @@ def nt_xent(
         Rows with one label are positives of each other; 0 and 1 in (m, classes) for several labels each.
     y : array, optional
         Without labels the other view (m, d), row by row; with ``y_labels`` other candidates (n, d), such as a memory.
+    y_mask : array_like, shape (n,), optional
+        Which rows of ``y`` count: a memory that is not yet full.
     positives, negatives : mask (m, n) or (anchors, candidates), optional
         Who is a positive and who a negative, instead of what labels say.
     temperature : float or scalar array
@@ -206,7 +213,8 @@ def nt_xent(
     if labels is None and positives is None and y is not None:
         return _two_views(a, how, scale, reduction, weights, return_count, max_bytes)
     batch = core.Batch(
-        a, "x", "y", labels=labels, y_labels=y_labels, positives=positives, negatives=negatives, score=how, max_bytes=max_bytes
+        a, "x", "y", labels=labels, y_labels=y_labels, y_mask=y_mask, positives=positives, negatives=negatives,
+        score=how, max_bytes=max_bytes
     )
     return _each_pair(batch, scale, keep_positives, reduction=reduction, weights=weights, return_count=return_count)
 

@@ -266,7 +266,7 @@ def clip(
     unit="row of x",
     mean="rows of x",
     formula=r"-\sum_j \log\sigma(z_{ij} (t s_{ij} + b)), \quad z_{ii} = 1, z_{ij} = -1",
-    source="Zhai et al. 2023, Sigmoid Loss for Language Image Pre-Training, eq. 1",
+    source="Zhai et al. 2023, Sigmoid Loss for Language Image Pre-Training, section 3.2",
     pairs=True,
 )
 def siglip(
@@ -318,7 +318,7 @@ def siglip(
 
     References
     ----------
-    Zhai et al. 2023, eq. 1 and algorithm 1.
+    Zhai et al. 2023, section 3.2 and algorithm 1.
 
     Examples
     --------
@@ -351,7 +351,7 @@ def siglip(
     unit="row of either view, x first",
     mean="rows of both views",
     formula=r"-s_{ip}/t + \log\sum_{k \neq i, p} e^{s_{ik}/t}, \quad p \text{ the other view of } i",
-    source="Yeh et al. 2022, Decoupled Contrastive Learning, eq. 6",
+    source="Yeh et al. 2022, Decoupled Contrastive Learning, section 3",
     pairs=True,
 )
 def decoupled(
@@ -404,7 +404,7 @@ def decoupled(
 
     References
     ----------
-    Yeh et al. 2022, eq. 6.
+    Yeh et al. 2022, section 3.
 
     Examples
     --------
