@@ -58,10 +58,26 @@ def _put(block: Array, index: Array, values: Array) -> Array:
 def _blockwise(backend: Backend, function: Blocks, cut: Arrays, whole: Arrays, step: int) -> Arrays:
     """Eagerly, without gradients."""
     m = cut[0].shape[0]
-    if m <= step:
-        return function(cut, whole)
-    pieces = [function(tuple(c[i : min(i + step, m), ...] for c in cut), whole) for i in range(0, m, step)]
+    with backend.quiet():
+        if m <= step:
+            return function(cut, whole)
+        pieces = [function(tuple(c[i : min(i + step, m), ...] for c in cut), whole) for i in range(0, m, step)]
     return tuple(backend.xp.concat(parts, axis=0) for parts in zip(*pieces, strict=True))
+
+
+def _blocksum(backend: Backend, function: Any, cut: Arrays, whole: Arrays, step: int, combine: Any = None) -> Arrays:
+    """Eagerly, without gradients."""
+    m = cut[0].shape[0]
+    total: Arrays | None = None
+    for i in range(0, max(m, 1), step):
+        with backend.quiet():
+            found = function(tuple(c[i : min(i + step, m), ...] for c in cut), whole, None)
+            if total is None:
+                total = found
+            else:
+                total = combine(total, found) if combine else tuple(t + f for t, f in zip(total, found, strict=True))
+    assert total is not None
+    return total
 
 
 @dataclass(frozen=True)
@@ -126,6 +142,12 @@ class Backend:
     blockwise
         ``blockwise(backend, function, cut, whole, step)``: ``function(cut, whole)`` on blocks of at most ``step`` rows of the
         arrays ``cut``, its results joined; gradients pass through both, and the backward runs each block again.
+    blocksum
+        ``blocksum(backend, function, cut, whole, step, combine=None)``: ``function(cut, whole, live)`` on the same blocks, its
+        results added up, or brought together by ``combine`` (then without a gradient). ``live`` (b,) says which rows count: the last
+        block may repeat rows of the one before; None: all.
+    prompt
+        Whether a gradient may be asked of these arrays and ``blocksum`` takes that of a single differentiable number along with the sum.
     repairs
         Whether ``run`` may call ``forward``, which looks at eager values and computes again what cancellation spoilt.
     lazy
@@ -161,6 +183,8 @@ class Backend:
     guest: Callable[[Any], Array] = _same
     substitutes: bool = False
     blockwise: Callable[..., tuple[Array, ...]] = _blockwise
+    blocksum: Callable[..., tuple[Array, ...]] = _blocksum
+    prompt: Callable[..., bool] = _never
     repairs: bool = True
     lazy: bool = False
     whole: bool = False

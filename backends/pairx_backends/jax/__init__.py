@@ -27,7 +27,7 @@ from pairx.plan import Tile
 from pairx_backends.numpy import BACKEND as NUMPY
 from pairx_backends.numpy import aligned, quiet
 
-from .blocks import blockwise
+from .blocks import blocksum, blockwise
 
 Array = Any
 Starts = tuple[Any, ...]
@@ -488,5 +488,6 @@ BACKEND = Backend(
     compiler=compiler,
     substitutes=True,
     blockwise=blockwise,
+    blocksum=blocksum,
     repairs=False,
 )

@@ -21,7 +21,7 @@ from pairx.backend import Backend
 from pairx.engine import Rule, Task
 
 from . import eager, gradient, graph, hosted, namespace
-from .blocks import blockwise
+from .blocks import blocksum, blockwise
 from .gradient import recorded, traced
 
 Array = Any
@@ -189,5 +189,6 @@ BACKEND = Backend(
     writable=False,
     compiler=compiler,
     blockwise=blockwise,
+    blocksum=blocksum,
     host=eager.view,
 )

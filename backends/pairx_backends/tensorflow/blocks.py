@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from pairx.backend import Backend
+from pairx.backend import _blocksum as eager_sum
 
 from .gradient import recorded, traced
 
@@ -33,6 +34,37 @@ def blockwise(backend: Backend, function: Function, cut: Arrays, whole: Arrays, 
             return _differentiable(function, arrays, count, step, gs, backward)
 
         return forward(function, tuple(map(tf.stop_gradient, arrays)), count, step), back
+
+    return tuple(call(*map(tf.convert_to_tensor, arrays)))
+
+
+def blocksum(backend: Backend, function: Any, cut: Arrays, whole: Arrays, step: Any, combine: Any = None) -> Arrays:
+    """See :class:`pairx.Backend`."""
+    arrays, count = (*cut, *whole), len(cut)
+    m = backend.shape(cut[0])[0]
+    graph = traced(*arrays)
+    if isinstance(m, int) and isinstance(step, int) and m <= step:
+        return tuple(function(cut, whole, None))
+    if combine:
+        arrays = tuple(map(tf.stop_gradient, arrays))
+
+    def forward(*arrays: Array) -> Arrays:
+        if graph:
+            return _graph_sum(function, arrays, count, step, combine)
+        return eager_sum(backend, function, arrays[:count], arrays[count:], step, combine)
+
+    if combine or (not graph and not recorded(*arrays)):
+        return forward(*arrays)
+
+    def backward(_: Any, arrays: Arrays, count: int, step: Any, gs: Arrays) -> list[Array]:
+        return (_graph_back if graph else _eager_back)(function, arrays, count, step, gs, True)
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def call(*arrays: Array) -> Any:
+        def back(*gs: Array) -> list[Array | None]:
+            return _differentiable(lambda cut, whole: function(cut, whole, None), arrays, count, step, gs, backward)
+
+        return forward(*map(tf.stop_gradient, arrays)), back
 
     return tuple(call(*map(tf.convert_to_tensor, arrays)))
 
@@ -85,13 +117,14 @@ def _eager(function: Function, arrays: Arrays, count: int, step: int) -> Arrays:
     return tuple(tf.concat(parts, 0) for parts in zip(*pieces, strict=True))
 
 
-def _eager_back(function: Function, arrays: Arrays, count: int, step: int, gs: Arrays) -> list[Array]:
+def _eager_back(function: Any, arrays: Arrays, count: int, step: int, gs: Arrays, summed: bool = False) -> list[Array]:
     cut, whole = arrays[:count], arrays[count:]
     first = len(_floats(cut))
     pieces: list[list[Array]] = [[] for _ in range(first)]
     totals: list[Array] | None = None
     for i in range(0, cut[0].shape[0], step):
-        found = _pull(function, tuple(c[i : i + step] for c in cut), whole, tuple(g[i : i + step] for g in gs))
+        slopes = gs if summed else tuple(g[i : i + step] for g in gs)
+        found = _pull((lambda c, w: function(c, w, None)) if summed else function, tuple(c[i : i + step] for c in cut), whole, slopes)
         for part, grad in zip(pieces, found[:first], strict=True):
             part.append(grad)
         totals = found[first:] if totals is None else [t + f for t, f in zip(totals, found[first:], strict=True)]
@@ -151,7 +184,25 @@ def _graph(function: Function, arrays: Arrays, count: int, step: Any) -> Arrays:
     return tuple(_join(r, m, blocks, size, cut[0].shape[0]) for r in rooms)
 
 
-def _graph_back(function: Function, arrays: Arrays, count: int, step: Any, gs: Arrays) -> list[Array]:
+def _graph_sum(function: Any, arrays: Arrays, count: int, step: Any, combine: Any) -> Arrays:
+    cut, whole = arrays[:count], arrays[count:]
+    _, blocks, size, start_of = _loop(cut, step)
+
+    def block(i: Any) -> Arrays:
+        start = start_of(i)
+        return tuple(function(tuple(_cut(c, start, size) for c in cut), whole, start + tf.range(size) >= i * size))
+
+    def body(i: Array, total: Any) -> Any:
+        found = block(i)
+        total = combine(tuple(total), found) if combine else [t + f for t, f in zip(total, found, strict=True)]
+        return i + 1, list(total)
+
+    first = list(block(tf.constant(0)))
+    _, total = tf.while_loop(lambda i, _: i < blocks, body, (tf.constant(1), first), parallel_iterations=1)
+    return tuple(total)
+
+
+def _graph_back(function: Any, arrays: Arrays, count: int, step: Any, gs: Arrays, summed: bool = False) -> list[Array]:
     cut, whole = arrays[:count], arrays[count:]
     m, blocks, size, start_of = _loop(cut, step)
     floats = _floats(cut)
@@ -161,9 +212,12 @@ def _graph_back(function: Function, arrays: Arrays, count: int, step: Any, gs: A
     def body(i: Array, rooms: Any, totals: Any) -> Any:
         start = start_of(i)
         mine = start + tf.range(size) >= i * size  # what the last block repeats has been pulled back already
-        slopes = [_cut(g, start, size) for g in gs]
-        slopes = [tf.where(tf.reshape(mine, [-1] + [1] * (len(g.shape) - 1)), g, tf.zeros_like(g)) for g in slopes]
-        found = _pull(function, tuple(_cut(c, start, size) for c in cut), whole, tuple(slopes))
+        if summed:
+            found = _pull(lambda c, w: function(c, w, mine), tuple(_cut(c, start, size) for c in cut), whole, gs)
+        else:
+            slopes = [_cut(g, start, size) for g in gs]
+            slopes = [tf.where(tf.reshape(mine, [-1] + [1] * (len(g.shape) - 1)), g, tf.zeros_like(g)) for g in slopes]
+            found = _pull(function, tuple(_cut(c, start, size) for c in cut), whole, tuple(slopes))
         first = [r.write(i, f) for r, f in zip(rooms, found[: len(floats)], strict=True)]
         return i + 1, first, [tf.ensure_shape(t + f, t.shape) for t, f in zip(totals, found[len(floats) :], strict=True)]
 

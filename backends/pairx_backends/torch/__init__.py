@@ -12,7 +12,7 @@ from pairx.engine import Rule, Task
 from pairx.engine import run as walk
 
 from . import operators
-from .blocks import blockwise
+from .blocks import blocksum, blockwise, prompt
 from .gradient import Walk, direct, dual, host
 
 _REFUSED = {
@@ -151,4 +151,6 @@ BACKEND = Backend(
     guest=torch.from_numpy,
     whole=True,
     blockwise=blockwise,
+    blocksum=blocksum,
+    prompt=prompt,
 )

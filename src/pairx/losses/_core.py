@@ -92,6 +92,29 @@ class Arrays:
         return self.xp.reshape(found, ())
 
 
+@dataclass(frozen=True)
+class Scale:
+    """What similarities are multiplied by: a number, or the library's scalar, which goes to every block by ``whole``."""
+
+    value: Any
+    inverse: bool
+    """Whether the value is a temperature."""
+
+    @property
+    def whole(self) -> tuple[Array, ...]:
+        return () if isinstance(self.value, float) else (self.value,)
+
+    def of(self, whole: tuple[Array, ...] = ()) -> Any:
+        """The factor, inside a block: its array is the last of ``whole``."""
+        value = self.value if isinstance(self.value, float) or not whole else whole[-1]
+        return 1.0 / value if self.inverse else value
+
+
+def temperature(a: Arrays, value: Any, name: str = "temperature") -> Scale:
+    """1 / t."""
+    return Scale(a.number(name, value, positive=True, zero_ok=False), True)
+
+
 def arrays(**given: Any) -> Arrays:
     """Check the floating arrays of a call: one library, one device, one dtype to compute in. None stays None.
 
@@ -192,11 +215,7 @@ def reduce(
     one = xp.ones_like(values)
     part = one if active is None else xp.astype(active, values.dtype)
     if weights is not None:
-        w = a.bring(weights, values.dtype)
-        shape, want = a.backend.shape(w), a.backend.shape(values)
-        if not fits(shape, want):
-            raise ValueError(f"weights has shape {checks.shown(shape)}: expected one for each unit, {checks.shown(want)}.")
-        part = part * w
+        part = part * unit_weights(a, weights, a.backend.shape(values))
     counted = part != 0
     values = xp.where(counted, values, xp.zeros_like(values))  # 0 times an infinite value is 0
     if reduction == "none":
@@ -214,6 +233,15 @@ def reduce(
     return result, count
 
 
+def unit_weights(a: Arrays, weights: Any, want: tuple[Any, ...]) -> Array:
+    """One weight for each unit."""
+    w = a.bring(weights, a.compute)
+    shape = a.backend.shape(w)
+    if not fits(shape, want):
+        raise ValueError(f"weights has shape {checks.shown(shape)}: expected one for each unit, {checks.shown(want)}.")
+    return w
+
+
 # --- distances and similarities -----------------------------------------------------------------------------------------
 
 
@@ -226,12 +254,20 @@ class Score:
 
     def rows(self, a: Arrays, x: Array) -> Array:
         """What is done to each row once."""
-        return unit(a, x) if self.similarity == "cosine" else x
+        if self.similarity is None:
+            return x
+        if self.similarity == "dot":
+            return moderate(a, x)
+        m, d = a.backend.shape(x)[0], a.backend.shape(x)[-1]
+        if not isinstance(m, int) or not isinstance(d, int) or a.backend.traced(x):
+            return unit(a, x)
+        # In blocks, since half a dozen arrays of the size of x would wait for the gradient.
+        return a.backend.blockwise(a.backend, lambda cut, whole: (unit(a, cut[0]),), (x,), (), block_rows(a, m, d, 8, 1 << 22))[0]
 
     def apart(self, a: Arrays, x: Array, y: Array, max_bytes: int | None = None) -> Array:
         """(b, n) distances of prepared rows: smaller is closer. 1 - cosine; minus the dot product."""
         if self.similarity is not None:
-            s = dots(a, x, y)
+            s = self.alike(a, x, y)
             return 1.0 - s if self.similarity == "cosine" else -s
         from ..distances import cdist
 
@@ -239,12 +275,26 @@ class Score:
 
     def alike(self, a: Arrays, x: Array, y: Array, max_bytes: int | None = None) -> Array:
         """(b, n) similarities of prepared rows: larger is closer. Minus the distance."""
-        return dots(a, x, y) if self.similarity is not None else -self.apart(a, x, y, max_bytes)
+        if self.similarity is None:
+            return -self.apart(a, x, y, max_bytes)
+        return products(a, x, y)
+
+    def logits(self, a: Arrays, x: Array, y: Array, scale: Any, max_bytes: int | None = None) -> Array:
+        """(b, n) similarities times ``scale``; where they are products, x is scaled: that is fewer numbers."""
+        if self.similarity is None:
+            return bounded(a, scale * self.alike(a, x, y, max_bytes))
+        return products(a, x * scale, y)
+
+    def paired_logits(self, a: Arrays, x: Array, y: Array, scale: Any) -> Array:
+        """(b,) similarities times ``scale``, row by row."""
+        if self.similarity is not None:
+            return a.xp.sum(x * scale * y, axis=-1)
+        return bounded(a, -scale * self.paired_apart(a, x, y))
 
     def paired_apart(self, a: Arrays, x: Array, y: Array) -> Array:
         """(b,) distances, row by row."""
         if self.similarity is not None:
-            s = bounded(a, a.xp.sum(x * y, axis=-1))
+            s = a.xp.sum(x * y, axis=-1)
             return 1.0 - s if self.similarity == "cosine" else -s
         from ..distances import paired
 
@@ -292,13 +342,31 @@ def unit(a: Arrays, x: Array) -> Array:
     return xp.where(zero, xp.zeros_like(x), x / xp.sqrt(xp.where(zero, xp.ones_like(square), square)))
 
 
-def dots(a: Arrays, x: Array, y: Array) -> Array:
-    """(b, n) dot products, bounded so that differences of them are finite."""
+def moderate(a: Arrays, x: Array) -> Array:
+    """Rows whose products cannot overflow: larger ones are scaled down, all by one factor, so that their order stays."""
+    xp, d = a.xp, a.backend.shape(x)[-1]
+    if (isinstance(d, int) and d == 0) or any(n == 0 for n in a.backend.shape(x) if isinstance(n, int)):
+        return x
+    most = math.sqrt(float(xp.finfo(x.dtype).max) / 4e6 / (d if isinstance(d, int) else 1e6))  # room for a temperature of 1e-6
+    fixed = a.backend.detach(x)
+    top = xp.maximum(xp.max(fixed), -xp.min(fixed))  # max(abs(x)) would copy x
+    if not a.backend.traced(x) and bool(top <= most):
+        return x
+    return x * (most / xp.maximum(top, xp.full_like(top, most)))
+
+
+def products(a: Arrays, x: Array, y: Array) -> Array:
+    """(b, n) dot products in full precision."""
     if a.backend.lowered(x) is not None:
         from ..distances import gram
 
-        return bounded(a, gram(x, y, "linear"))
-    return bounded(a, a.xp.matmul(x, a.xp.matrix_transpose(y)))
+        return gram(x, y, "linear")
+    return a.xp.matmul(x, a.xp.matrix_transpose(y))
+
+
+def dots(a: Arrays, x: Array, y: Array) -> Array:
+    """(b, n) dot products, bounded so that differences of them are finite."""
+    return bounded(a, products(a, x, y))
 
 
 def bounded(a: Arrays, s: Array) -> Array:
@@ -310,24 +378,79 @@ def bounded(a: Arrays, s: Array) -> Array:
 # --- all pairs ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class Block:
-    """A block of b anchors against all n candidates. Masks are (b, n)."""
+    """A block of b anchors against all n candidates. Masks are (b, n), made when they are first asked for.
 
-    a: Arrays
-    x: Array
-    """(b, d) prepared rows."""
-    y: Array
-    """(n, d) prepared candidates."""
-    index: Array
-    """(b,) numbers of the anchors."""
-    positive: Array
-    negative: Array
-    """Both None in a batch where nobody said who belongs to whom."""
-    other: Array | None
-    """Everybody but the anchor itself; None where the candidates are another set."""
-    score: Score
-    max_bytes: int
+    ``x`` (b, d) and ``y`` (n, d) are prepared rows, ``index`` (b,) the numbers of the anchors.
+    """
+
+    def __init__(
+        self,
+        a: Arrays,
+        x: Array,
+        y: Array,
+        index: Array,
+        columns: Array,
+        same: Callable[[], Array] | None,
+        told: tuple[Callable[[], Array] | None, Callable[[], Array] | None],
+        valid: Array | None,
+        alone: bool,
+        score: Score,
+        max_bytes: int,
+    ) -> None:
+        self.a, self.x, self.y, self.index, self.columns = a, x, y, index, columns
+        self.alone, self.score, self.max_bytes = alone, score, max_bytes
+        self._same, self._told, self._valid = same, told, valid
+        self._masks: dict[str, Array] = {}
+
+    def _mask(self, name: str, make: Callable[[], Array]) -> Array:
+        if name not in self._masks:
+            self._masks[name] = make()
+        return self._masks[name]
+
+    @property
+    def other(self) -> Array | None:
+        """The candidates: everybody but the anchor itself, or who is valid of another set; None where that is all."""
+        xp = self.a.xp
+        if self.alone:
+            return self._mask("other", lambda: ~self.paired)
+        if self._valid is None:
+            return None
+        shape = (self.a.backend.shape(self.index)[0], self.a.backend.shape(self.columns)[0])
+        return self._mask("other", lambda: xp.broadcast_to(self._valid, shape))
+
+    @property
+    def paired(self) -> Array:
+        """Candidate i for anchor i."""
+        xp = self.a.xp
+        return self._mask("paired", lambda: xp.expand_dims(self.index, axis=-1) == xp.expand_dims(self.columns, axis=0))
+
+    @property
+    def same(self) -> Array:
+        """Who shares a label, the anchor itself included."""
+        assert self._same is not None
+        return self._mask("same", self._same)
+
+    def _others(self, mask: Array) -> Array:
+        return mask if self.other is None else mask & self.other
+
+    @property
+    def positive(self) -> Array:
+        told = self._told[0]
+        return self._mask("positive", lambda: self._others(self.same if told is None else told()))
+
+    @property
+    def negative(self) -> Array:
+        told = self._told[1]
+
+        def make() -> Array:
+            if told is not None:
+                return self._others(told())
+            if self._told[0] is None:
+                return ~self.same if self.alone else self._others(~self.same)  # the anchor is like itself
+            return self._others(~self.positive if self._same is None else ~self.same & ~self.positive)
+
+        return self._mask("negative", make)
 
     def apart(self) -> Array:
         """(b, n) distances: smaller is closer."""
@@ -336,6 +459,10 @@ class Block:
     def alike(self) -> Array:
         """(b, n) similarities: larger is closer."""
         return self.score.alike(self.a, self.x, self.y, self.max_bytes)
+
+    def logits(self, scale: Any) -> Array:
+        """(b, n) similarities times ``scale``, a number or a scalar array."""
+        return self.score.logits(self.a, self.x, self.y, scale, self.max_bytes)
 
 
 @dataclass(frozen=True)
@@ -358,6 +485,8 @@ class Batch:
     positives, negatives : a mask (m, n), or indices (anchors, candidates); instead of what labels say. Without negatives,
         all that is neither a positive nor the anchor itself.
     related : False where the loss itself knows who belongs to whom.
+    y_mask : (n,), which candidates of y count: a memory that is not yet full.
+    paired : whether row i of y is the positive of anchor i, so that nothing else is needed (``block.paired``).
     """
 
     def __init__(
@@ -370,26 +499,44 @@ class Batch:
         y_labels: Any = None,
         positives: Any = None,
         negatives: Any = None,
+        y_mask: Any = None,
+        paired: bool = False,
         score: Score,
         max_bytes: int | str | None = None,
         related: bool = True,
     ) -> None:
         self.a, self.score = a, score
         vectors(a, *([x, y] if y is not None else [x]))
+        if paired:
+            same_shape(a, x, str(y))
         self.alone = y is None or a[y] is None
         self.x = score.rows(a, a[x])
         self.y = self.x if self.alone else score.rows(a, a[str(y)])
         self.m, self.n = a.backend.shape(self.x)[0], a.backend.shape(self.y)[0]
         self.budget = budget(max_bytes)
-        if related and labels is None and positives is None:
+        if related and labels is None and positives is None and not paired:
             raise TypeError("labels: pass labels, or positives (a mask or indices).")
         if self.alone and y_labels is not None:
             raise TypeError("y_labels: there is no y; leave it away.")
+        if self.alone and y_mask is not None:
+            raise TypeError("y_mask: there is no y; leave it away.")
+        self.valid = None if y_mask is None else a.bring(y_mask) != 0
+        if self.valid is not None and not fits(a.backend.shape(self.valid), (self.n,)):
+            raise ValueError(f"y_mask has shape {checks.shown(a.backend.shape(self.valid))}: expected {checks.shown((self.n,))}.")
         if not self.alone and (labels is None) != (y_labels is None):
             raise TypeError("y_labels: the anchors and the candidates of y need labels, both or none.")
         self.same = None if labels is None else self._labelled(labels, y_labels)
         self.positives = None if positives is None else self._told("positives", positives)
         self.negatives = None if negatives is None else self._told("negatives", negatives)
+
+    def both_views(self) -> tuple[Array, Array]:
+        """The rows of x and then those of y become anchors and candidates of each other; answers each one's other view and its number."""
+        a, xp, m = self.a, self.a.xp, self.m
+        first, second, number = self.x, self.y, rows(self.a, self.m)
+        self.x = self.y = xp.concat([first, second], axis=0)
+        self.alone, self.m = True, a.backend.shape(self.x)[0]
+        self.n = self.m
+        return xp.concat([second, first], axis=0), xp.concat([number + m, number], axis=0)
 
     def _labelled(self, labels: Any, y_labels: Any) -> Relation:
         a, xp = self.a, self.a.xp
@@ -443,37 +590,90 @@ class Batch:
         ``cut`` has a row for each anchor, ``whole`` goes to every block; gradients pass through both. ``buffers`` counts the
         (b, n) arrays that are alive at a time, gradient included.
         """
+        run, cuts, wholes, step = self._blocks(function, cut, whole, buffers)
+        return tuple(self.a.backend.blockwise(self.a.backend, run, cuts, wholes, step))
+
+    def reduced(
+        self,
+        function: Callable[..., tuple[Array, ...]],
+        *,
+        reduction: str,
+        weights: Any = None,
+        return_count: bool = False,
+        cut: tuple[Array, ...] = (),
+        whole: tuple[Array, ...] = (),
+        buffers: int = 8,
+    ) -> Any:
+        """:func:`reduce` of ``(value, active)`` or ``(value, active, terms)``, which ``function`` gives as in :meth:`each`.
+
+        A mean or a sum is linear in the values, so a library that keeps no blocks takes their gradient along with the values
+        instead of running each block again: a product of n x m less.
+        """
         a, xp = self.a, self.a.xp
-        relations = [r for r in (self.same, self.positives, self.negatives) if r is not None]
+        plans.choice("reduction", reduction, REDUCTIONS)
+        run, cuts, wholes, step = self._blocks(function, cut, whole, buffers)
+        several = isinstance(self.m, int) and isinstance(step, int) and self.m > step
+        if reduction == "none" or not several or not a.backend.prompt(*cuts, *wholes):
+            value, active, *terms = a.backend.blockwise(a.backend, run, cuts, wholes, step)
+            return reduce(
+                a,
+                value,
+                reduction=reduction,
+                weights=weights,
+                active=active,
+                mass=terms[0] if terms else None,
+                return_count=return_count,
+            )
+        # The divisor is known at the end. Until then the values are divided by one that is at least of its size: sums of
+        # representable values may not be representable.
+        w = None if weights is None else unit_weights(a, weights, (self.m,))
+        whole_weight = float(self.m) if w is None else xp.sum(w)
+        whole_weight = xp.where(whole_weight == 0, xp.ones_like(whole_weight), whole_weight) if w is not None else whole_weight
+        rough = 1.0 if reduction == "sum" else 1.0 / (whole_weight if w is None else a.backend.detach(whole_weight))
+
+        def sums(cuts: tuple[Array, ...], wholes: tuple[Array, ...], live: Any) -> tuple[Array, ...]:
+            value, active, *terms = run(cuts[1:] if w is not None else cuts, wholes)
+            part = xp.astype(active, value.dtype)
+            if w is not None:
+                part = part * cuts[0]
+            value = xp.where(part != 0, value, xp.zeros_like(value))
+            part = part * rough
+            weight = xp.sum(part * terms[0] if terms else part)
+            return xp.sum(value * part), weight, xp.sum(xp.astype(active, xp.int32), dtype=xp.int32)
+
+        total, weight, count = a.backend.blocksum(a.backend, sums, cuts if w is None else (w, *cuts), wholes, step)
+        if reduction == "mean":
+            total = total / xp.where(weight == 0, xp.ones_like(weight), weight)
+        total = xp.astype(total, a.answer, copy=False)
+        return (total, count) if return_count else total
+
+    def _blocks(self, function: Callable[..., tuple[Array, ...]], cut: tuple[Array, ...], whole: tuple[Array, ...], buffers: int) -> Any:
+        """What the backend is to run on blocks: the function, what is cut, what is whole, and rows of a block."""
+        a = self.a
         room = max(1, self.budget // 2)
 
         def run(cuts: tuple[Array, ...], wholes: tuple[Array, ...]) -> tuple[Array, ...]:
             (x, index, *cuts), (y, columns, *wholes) = cuts, wholes  # type: ignore[assignment]
-            i, j = xp.expand_dims(index, axis=-1), xp.expand_dims(columns, axis=0)
-            masks = []
-            for r in relations:
-                masks.append(r.mask(cuts[: len(r.cut)], wholes[: len(r.whole)], i, j))
-                cuts, wholes = cuts[len(r.cut) :], wholes[len(r.whole) :]
-            found = iter(masks)
-            same: Any = next(found) if self.same is not None else None
-            positive: Any = next(found) if self.positives is not None else same
-            if self.negatives is not None:
-                negative: Any = next(found)
-            elif positive is None:
-                negative = None
-            else:
-                negative = ~positive if same is None or same is positive else ~same & ~positive
-            other = None
-            if self.alone:
-                other = i != j
-                if positive is not None:
-                    positive, negative = positive & other, negative & other
-            return function(Block(a, x, y, index, positive, negative, other, self.score, room), tuple(cuts), tuple(wholes))
+            valid, wholes = (None, wholes) if self.valid is None else (wholes[0], wholes[1:])
+            found: list[Callable[[], Array] | None] = []
+            for r in (self.same, self.positives, self.negatives):
+                found.append(None if r is None else _later(a, r, cuts, wholes, index, columns))
+                if r is not None:
+                    cuts, wholes = cuts[len(r.cut) :], wholes[len(r.whole) :]
+            block = Block(a, x, y, index, columns, found[0], (found[1], found[2]), valid, self.alone, self.score, room)
+            return function(block, tuple(cuts), tuple(wholes))
 
+        relations = [r for r in (self.same, self.positives, self.negatives) if r is not None]
         step = block_rows(a, self.m, self.n, buffers, self.budget)
         cuts = (self.x, rows(a, self.m), *(c for r in relations for c in r.cut), *cut)
-        wholes = (self.y, rows(a, self.n), *(w for r in relations for w in r.whole), *whole)
-        return tuple(a.backend.blockwise(a.backend, run, cuts, wholes, step))
+        wholes = (self.y, rows(a, self.n), *(() if self.valid is None else (self.valid,)), *(w for r in relations for w in r.whole), *whole)
+        return run, cuts, wholes, step
+
+
+def _later(a: Arrays, r: Relation, cuts: Any, wholes: Any, index: Array, columns: Array) -> Callable[[], Array]:
+    """The mask of a relation, when it is asked for."""
+    i, j = a.xp.expand_dims(index, axis=-1), a.xp.expand_dims(columns, axis=0)
+    return lambda: r.mask(cuts[: len(r.cut)], wholes[: len(r.whole)], i, j)
 
 
 def budget(max_bytes: int | str | None) -> int:
