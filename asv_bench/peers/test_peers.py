@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import warnings
+from time import perf_counter
 from typing import Any
 
 import pytest
@@ -25,8 +26,12 @@ def test_peer(benchmark: Any, case: Case, implementation: str) -> None:
         warnings.simplefilter("ignore")
         call()  # compiles, warms up
         gc.collect()
+        start = perf_counter()
+        call()
+        # A slow peer's minimum needs no more than three rounds to be told from ours.
+        rounds = max(3, min(15, int(2 / (perf_counter() - start))))
         benchmark.extra_info.update(case=case.name, implementation=implementation, threads=THREADS)
         if case.m < 100:
             benchmark(call)
         else:
-            benchmark.pedantic(call, rounds=9 if case.kind != "budget" else 2, warmup_rounds=1 if case.kind != "budget" else 0)
+            benchmark.pedantic(call, rounds=rounds if case.kind != "budget" else 2)

@@ -131,7 +131,9 @@ def info_nce(
         candidates = list(s) if in_batch else [s[i]]
         if negatives is not None:
             own = negatives if np.ndim(negatives) == 2 else negatives[i]
-            valid = np.ones(len(own), bool) if negatives_mask is None else np.broadcast_to(negatives_mask, (len(x), len(own)))[i]
+            valid = (
+                np.ones(len(own), bool) if negatives_mask is None else negatives_mask if np.ndim(negatives_mask) == 1 else negatives_mask[i]
+            )
             candidates += list(scores(x[i : i + 1], np.asarray(own, float)[valid], **how)[0] / temperature)
         values[i] = log_sum(candidates) - s[i]
     if symmetric:
@@ -263,8 +265,9 @@ def nce(x: np.ndarray, noise: np.ndarray, x_log_noise: np.ndarray, noise_log_noi
 
 def _noise_edges() -> dict[str, Any]:
     def of(m: int, k: int, size: float) -> Any:
-        names = ("noise", "x", "noise_log_noise", "x_log_noise")
-        return lambda: Case({key: size * _rows(s, *((m,) if s % 2 else (m, k))) for s, key in enumerate(names)})
+        return lambda: Case(
+            {key: size * _rows(s, *((m,) if s % 2 else (m, k))) for s, key in enumerate(("noise", "x", "noise_log_noise", "x_log_noise"))}
+        )
 
     return {"no rows": of(0, 2, 1), "no samples": of(3, 0, 1), "one row": of(1, 1, 1), "tiny": of(4, 2, 1e-30), "huge": of(4, 2, 1e30)}
 

@@ -447,7 +447,7 @@ class Block:
             if told is not None:
                 return self._others(told())
             if self._told[0] is None:
-                return ~self.same if self.alone else self._others(~self.same)  # the anchor is like itself
+                return self._others(~self.same)  # of several labels a row may have none, and is not even like itself
             return self._others(~self.positive if self._same is None else ~self.same & ~self.positive)
 
         return self._mask("negative", make)

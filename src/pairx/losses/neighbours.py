@@ -33,6 +33,8 @@ def _log_share(batch: core.Batch, squared: bool, scale: core.Scale, log: bool, *
             return xp.sum(block.x, axis=-1), some
         if squared:
             d = core.bounded(a, block.apart())
+            # Where the square overflows, the loss is inf or the pair does not count: inf - inf must not enter the gradient.
+            d = xp.where(d > float(xp.finfo(d.dtype).max) ** 0.5 / 4, a.backend.detach(d), d)
             r, inside = nearest(d, positive, by)
             q, total = nearest(d, others, by)
             between = (r - q) * ((r + q) * by)
