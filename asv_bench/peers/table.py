@@ -61,8 +61,9 @@ def page(paths: list[Path], about: dict[str, Any] | None = None) -> str:
     text = [
         "# pairx and its peers",
         "",
-        "Written by `nox -s peers`. Fastest of 3 to 15 calls, all in one process; the yardstick is NumPy's matrix product of the same shape",
-        'and dtype; "spread" is our median over our fastest; a peer\'s figure is its time over ours, so above 1x pairx is faster. "Self" is',
+        "Written by `nox -s peers`. Fastest of 3 to 15 calls, all in one process; the yardstick is NumPy's matrix product of the same",
+        'shape and dtype; "spread" is our median over our fastest; a peer\'s figure is its time over ours, so above 1x pairx is',
+        'faster. "Self" is',
         'one set with itself, "gradient" is forward and backward for both sides (pairx on PyTorch tensors).',
         "",
         f"{cpu}; {versions()}.",
