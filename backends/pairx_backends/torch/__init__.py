@@ -125,7 +125,7 @@ def compiler(rule: Rule, tensors: tuple[Any, ...], asked: bool) -> Any:
     if tensors[0].device.type != "cpu":
         return f"the tensors are on {tensors[0].device}"
     if traced(*tensors):
-        return operators.kernel(rule)
+        return operators.kernel(rule, tensors, asked)
     from pairx_backends import compiled
 
     return compiled.compiler(rule)

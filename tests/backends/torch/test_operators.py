@@ -56,7 +56,8 @@ def close(got: Any, want: Any, rtol: float = 1e-10) -> None:
 
 
 @pytest.fixture(autouse=True)
-def fresh_graphs():
+def fresh_graphs(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(operators, "SMALL", 0)
     torch._dynamo.reset()
     yield
     torch._dynamo.reset()
@@ -117,6 +118,23 @@ def test_one_graph_for_all_sizes_and_parameters():
     x, y = data((6, 5), (4, 5))
     for p in (3.0, 2.5, 1.7):
         close(g(x, y, p), torch.cdist(x, y, p=p))
+
+
+def test_a_small_call_is_left_to_the_graph_unless_its_sizes_are_unknown(calls_of: list[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(operators, "SMALL", 1 << 10)
+    for (m, n), settings, keywords, operator in (
+        ((6, 5), {}, {}, False),
+        ((6, 5), {}, {"engine": "compiled"}, True),
+        ((6, 5), {"dynamic": True}, {}, True),
+        ((300, 2), {}, {}, True),
+        ((2, 300), {}, {}, True),
+    ):
+        torch._dynamo.reset()
+        calls_of.clear()
+        x, y = data((m, 4), (n, 4))
+        f = torch.compile(lambda a, b, k=keywords: pairx.cdist(a, b, "cityblock", **k), backend="eager", fullgraph=True, **settings)
+        close(f(x, y), formula("cityblock", x, y))
+        assert bool(calls_of) is operator
 
 
 @pytest.mark.parametrize("name", ["rbf", "laplacian"])
