@@ -124,6 +124,11 @@ class Backend:
     blockwise
         ``blockwise(backend, function, cut, whole, step)``: ``function(cut, whole)`` on blocks of at most ``step`` rows of the
         arrays ``cut``, its results joined; gradients pass through both, and the backward runs each block again.
+    along
+        ``along(x, index)``: x[i, index[i, k]] for (b, n) and (b, q), where every index is in range and none is negative: the
+        library's own gather, without what ``take_along_axis`` does about other indices. None: ``xp.take_along_axis``.
+    uniform
+        ``uniform(rng, shape, like, dtype)``: random numbers in [0, 1) of the library's own kind of generator; None of any other.
     repairs
         Whether ``run`` may call ``forward``, which looks at eager values and computes again what cancellation spoilt.
     lazy
@@ -156,6 +161,8 @@ class Backend:
     host: Callable[[Array], Any] = _same
     guest: Callable[[Any], Array] = _same
     blockwise: Callable[..., tuple[Array, ...]] = _blockwise
+    along: Callable[[Array, Array], Array] | None = None
+    uniform: Callable[[Any, tuple[Any, ...], Array, Any], Array | None] = lambda rng, shape, like, dtype: None
     repairs: bool = True
     lazy: bool = False
 

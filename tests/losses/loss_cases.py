@@ -17,7 +17,7 @@ from pairx.losses import LOSSES
 
 Reference = Callable[..., tuple[np.ndarray, np.ndarray]]
 """``reference(**arrays, **given, **variant)`` in float64 with NumPy alone, in the plainest words: (values, active) of the units,
-or a third: the divisor of the mean where it is not the number of active units."""
+or a third: the divisor of the mean where it is not the number of active units; or the share of each unit in that divisor."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,14 @@ def case(name: str, seed: int = 0) -> Case:
 
 def expected(name: str, case: Case, variant: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, float]:
     """Values of the units, which are active, and what the mean divides by."""
+    values, active, sizes = sized(name, case, variant)
+    return values, active, float(sizes.sum())
+
+
+def sized(name: str, case: Case, variant: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The same, with what each unit adds to the divisor (a divisor that is no such sum stands alone)."""
     with np.errstate(all="ignore"):
         found = REFERENCES[name](**{k: np.asarray(v, float) for k, v in case.arrays.items()}, **case.given, **variant)
     values, active, *divisor = found
     values, active = np.asarray(values, float), np.asarray(active, bool)
-    return values, active, float(divisor[0]) if divisor else float(active.sum())
+    return values, active, np.asarray(divisor[0], float) if divisor else active.astype(float)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from adapters import Adapter
-from loss_cases import EDGES, INPUTS, REFERENCES, Case, case, expected, variants
+from loss_cases import EDGES, INPUTS, REFERENCES, Case, case, expected, sized, variants
 
 from pairx.losses import LOSSES
 
@@ -73,7 +73,7 @@ def test_values(backend: Adapter, dtype: str, name: str, variant: dict[str, Any]
 @pytest.mark.parametrize("name", NAMES)
 def test_weights(backend: Adapter, name: str):
     given = case(name)
-    values, active, _ = expected(name, given, {})
+    values, active, sizes = sized(name, given, {})
     w = np.random.default_rng(1).uniform(0.5, 2, values.shape)
     w.reshape(-1)[:1] = 0
     own = bring(backend, w)
@@ -84,7 +84,7 @@ def test_weights(backend: Adapter, name: str):
         "float64",
         "none",
     )
-    mean = (np.where(active, values, 0) * part).sum() / part.sum()
+    mean = (np.where(active, values, 0) * part).sum() / (part * (sizes if sizes.ndim else 1.0)).sum()
     close(backend.to_numpy(call(backend, name, given, {}, "float64", weights=own)), mean, "float64", "mean")
     wrong = backend.asarray(np.ones((*values.shape, 2)))
     with pytest.raises(ValueError, match="weights has shape"):

@@ -268,6 +268,13 @@ def host(t: Any) -> Any:
     return (t.float() if t.dtype == torch.bfloat16 else t).resolve_neg().numpy()
 
 
+def uniform(rng: Any, shape: tuple[Any, ...], like: Any, dtype: Any) -> Any:
+    """Of a torch.Generator."""
+    if not isinstance(rng, torch.Generator):
+        return None
+    return torch.rand(shape, generator=rng, device=rng.device, dtype=dtype).to(like.device)
+
+
 BACKEND = Backend(
     name="torch",
     xp=xp,
@@ -287,4 +294,6 @@ BACKEND = Backend(
     host=host,
     guest=torch.from_numpy,
     blockwise=blockwise,
+    uniform=uniform,
+    along=lambda x, index: torch.gather(x, -1, index),
 )
