@@ -148,6 +148,11 @@ class Backend:
         block may repeat rows of the one before; None: all.
     prompt
         Whether a gradient may be asked of these arrays and ``blocksum`` takes that of a single differentiable number along with the sum.
+    along
+        ``along(x, index)``: x[i, index[i, k]] for (b, n) and (b, q), where every index is in range and none is negative: the
+        library's own gather, without what ``take_along_axis`` does about other indices. None: ``xp.take_along_axis``.
+    uniform
+        ``uniform(rng, shape, like, dtype)``: random numbers in [0, 1) of the library's own kind of generator; None of any other.
     repairs
         Whether ``run`` may call ``forward``, which looks at eager values and computes again what cancellation spoilt.
     lazy
@@ -185,6 +190,8 @@ class Backend:
     blockwise: Callable[..., tuple[Array, ...]] = _blockwise
     blocksum: Callable[..., tuple[Array, ...]] = _blocksum
     prompt: Callable[..., bool] = _never
+    along: Callable[[Array, Array], Array] | None = None
+    uniform: Callable[[Any, tuple[Any, ...], Array, Any], Array | None] = lambda rng, shape, like, dtype: None
     repairs: bool = True
     lazy: bool = False
     whole: bool = False

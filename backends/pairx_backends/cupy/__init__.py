@@ -47,6 +47,11 @@ def lowered(x: Any) -> str | None:
     return None
 
 
+def uniform(rng: Any, shape: tuple[Any, ...], like: Any, dtype: Any) -> Any:
+    """Of a cupy.random.Generator."""
+    return rng.random(shape, dtype=dtype) if isinstance(rng, cp.random.Generator) else None
+
+
 BACKEND = Backend(
     name="cupy",
     xp=xp,
@@ -60,4 +65,5 @@ BACKEND = Backend(
     devices=lambda: [f"cuda:{i}" for i in range(cp.cuda.runtime.getDeviceCount())],
     lowered=lowered,
     shares=lambda a, b: bool(cp.may_share_memory(a, b)),
+    uniform=uniform,
 )

@@ -464,6 +464,11 @@ def _outer(own: list[Array]) -> Array:
     return mine
 
 
+def uniform(rng: Any, shape: tuple[Any, ...], like: Array, dtype: Any) -> Array | None:
+    """Of a key."""
+    return jax.random.uniform(rng, shape, dtype) if isinstance(rng, jax.Array) else None
+
+
 TILE_BYTES = (4 if jax.default_backend() == "cpu" else 64) << 20
 """Measured on a CPU; an accelerator needs many pairs at once to be busy."""
 
@@ -489,5 +494,7 @@ BACKEND = Backend(
     substitutes=True,
     blockwise=blockwise,
     blocksum=blocksum,
+    uniform=uniform,
+    along=lambda x, index: jnp.take_along_axis(x, index, axis=-1, mode="clip"),
     repairs=False,
 )

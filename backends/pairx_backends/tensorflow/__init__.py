@@ -167,6 +167,11 @@ def compiler(rule: Rule, tensors: tuple[Array, ...], asked: bool) -> Any:
     return compiled.compiler(rule)
 
 
+def uniform(rng: Any, shape: tuple[Any, ...], like: Array, dtype: Any) -> Array | None:
+    """Of a tf.random.Generator."""
+    return rng.uniform(shape, dtype=dtype) if isinstance(rng, tf.random.Generator) else None
+
+
 BACKEND = Backend(
     name="tensorflow",
     xp=namespace,
@@ -190,5 +195,7 @@ BACKEND = Backend(
     compiler=compiler,
     blockwise=blockwise,
     blocksum=blocksum,
+    uniform=uniform,
+    along=lambda x, index: tf.gather(x, index, batch_dims=1),
     host=eager.view,
 )

@@ -131,6 +131,13 @@ def compiler(rule: Rule, tensors: tuple[Any, ...], asked: bool) -> Any:
     return compiled.compiler(rule)
 
 
+def uniform(rng: Any, shape: tuple[Any, ...], like: Any, dtype: Any) -> Any:
+    """Of a torch.Generator."""
+    if not isinstance(rng, torch.Generator):
+        return None
+    return torch.rand(shape, generator=rng, device=rng.device, dtype=dtype).to(like.device)
+
+
 BACKEND = Backend(
     name="torch",
     xp=xp,
@@ -153,4 +160,6 @@ BACKEND = Backend(
     blockwise=blockwise,
     blocksum=blocksum,
     prompt=prompt,
+    uniform=uniform,
+    along=lambda x, index: torch.gather(x, -1, index),
 )

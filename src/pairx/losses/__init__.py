@@ -5,6 +5,8 @@
 
 from ._core import LOSSES, Loss
 from .adapters import keras_loss, torch_module
+from .angular import angular
+from .batch_triplets import triplet_batch_all, triplet_batch_hard, triplet_semi_hard
 from .classes import linear_cross_entropy
 from .classification import binary_cross_entropy, cross_entropy, focal, sparse_cross_entropy
 from .debiased import debiased_info_nce, nce
@@ -21,12 +23,14 @@ from .regression import cosine, hamming, huber, l1, l2, log_cosh, quantile
 from .softmax import multi_positive, nt_xent, supcon
 from .statistics import barlow_twins, decov, vicreg
 from .structured import circle, generalized_lifted_structure, lifted_structure, multi_similarity
+from .triplets import triplet, triplet_angular
 from .views import clip, decoupled, info_nce, n_pair, siglip
 
 __all__ = [
     "LOSSES",
     "Loss",
     "Memory",
+    "angular",
     "arcface",
     "barlow_twins",
     "binary_cross_entropy",
@@ -87,6 +91,11 @@ __all__ = [
     "subcenter_arcface",
     "supcon",
     "torch_module",
+    "triplet",
+    "triplet_angular",
+    "triplet_batch_all",
+    "triplet_batch_hard",
+    "triplet_semi_hard",
     "vicreg",
     "wasserstein",
 ]

@@ -203,12 +203,14 @@ def reduce(
     weights: Any = None,
     active: Array | None = None,
     mass: Array | None = None,
+    sizes: Array | None = None,
     return_count: bool = False,
 ) -> Any:
     """The values of the units to the answer: a mean over those that took part, their sum, or each by itself.
 
     A weighted mean divides by the sum of the weights of those that took part, each times its ``mass`` (the weight of a label's
     class, the number of pairs of an anchor; default 1); an empty mean is 0.
+    A unit that is itself the mean of several terms (of an anchor's triplets) says by ``sizes`` of how many: it stands for all of them.
     """
     xp = a.xp
     plans.choice("reduction", reduction, REDUCTIONS)
@@ -216,6 +218,8 @@ def reduce(
     part = one if active is None else xp.astype(active, values.dtype)
     if weights is not None:
         part = part * unit_weights(a, weights, a.backend.shape(values))
+    if sizes is not None:
+        part = part * sizes
     counted = part != 0
     values = xp.where(counted, values, xp.zeros_like(values))  # 0 times an infinite value is 0
     if reduction == "none":
@@ -576,6 +580,28 @@ class Batch:
         if a.backend.kind(a.backend, mask.dtype) != "bool":
             mask = mask != 0
         return Relation((mask,), (), lambda c, w, i, j: c[0])
+
+    def most_positives(self) -> int | None:
+        """The largest number of positives of an anchor; None where values cannot be looked at."""
+        a, xp = self.a, self.a.xp
+        relation = self.positives if self.positives is not None else self.same
+        assert relation is not None
+        if not isinstance(self.m, int) or not isinstance(self.n, int):
+            return None
+        cuts, wholes = (rows(a, self.m), *relation.cut), (rows(a, self.n), *relation.whole)
+        if a.backend.traced(*cuts, *wholes):  # the labels: x may be traced, as under jax.grad
+            return None
+        if self.m == 0 or self.n == 0:
+            return 0
+
+        def count(cuts: tuple[Array, ...], wholes: tuple[Array, ...]) -> tuple[Array, ...]:
+            i, j = xp.expand_dims(cuts[0], axis=-1), xp.expand_dims(wholes[0], axis=0)
+            mask = relation.mask(cuts[1:], wholes[1:], i, j)
+            mask = mask & (i != j) if self.alone else mask
+            return (xp.sum(xp.astype(mask, xp.int32), axis=-1),)
+
+        found = a.backend.blockwise(a.backend, count, cuts, wholes, block_rows(a, self.m, self.n, 4, self.budget))
+        return int(xp.max(found[0]))
 
     def each(
         self,
