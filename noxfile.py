@@ -60,6 +60,13 @@ def equivalence(session: nox.Session) -> None:
 
 
 @nox.session
+def losses(session: nox.Session) -> None:
+    """Every variant and edge of every loss on every library, and against pytorch-metric-learning and optax (40 minutes)."""
+    install(session, "jit,torch,jax,cli,test", "test", also=[TENSORFLOW, "optax>=0.2.4", "pytorch-metric-learning==2.9.0"])
+    test(session, "numpy,torch,tensorflow,jax,strict", "tests/losses", "--wide")
+
+
+@nox.session
 def strict(session: nox.Session) -> None:
     """The core on array_api_strict alone, with a second device (2 minutes)."""
     install(session, "test", "test")

@@ -16,6 +16,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=[],
         help="array libraries to test: repeat, or separate by commas; default: every one installed. One asked for by name must be there.",
     )
+    parser.addoption(
+        "--wide",
+        action="store_true",
+        help="where each call is compiled anew, too: every variant and every edge of each loss (half an hour more)",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -25,6 +30,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "layouts: needs a library whose arrays differ in form")
     config.addinivalue_line("markers", "dtypes(*names): run in these dtypes only")
     config.addinivalue_line("markers", "brief(dtype): where each call is compiled anew, run in that dtype only")
+    config.addinivalue_line("markers", "brief_cases(*ends): where each call is compiled anew, only ids that end so, unless --wide")
     config.addinivalue_line("markers", "brief_rows(*names): where each call is compiled anew, run for these rows only")
     asked = [adapters.ALIASES.get(n.strip(), n.strip()) for text in config.getoption("--backend") for n in text.split(",") if n.strip()]
     for name in asked:
@@ -88,11 +94,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Drop the tests that are not for the backends of this run."""
     seen: set[Any] = set()
-    foreign = [item for item in items if not _wanted(item, seen)]
+    foreign = [item for item in items if not _wanted(item, seen) or not (config.getoption("--wide") or _brief(item))]
     if foreign:
         config.hook.pytest_deselected(items=foreign)
         dropped = set(foreign)
         items[:] = [item for item in items if item not in dropped]
+
+
+def _brief(item: pytest.Item) -> bool:
+    cases = item.get_closest_marker("brief_cases")
+    name = item.callspec.params.get("backend") if hasattr(item, "callspec") else None
+    if not cases or name not in ("jax", "tensorflow"):
+        return True
+    return item.callspec.id.endswith(cases.args) and item.callspec.params.get("dtype", "float32") == "float32"
 
 
 def _wanted(item: pytest.Item, seen: set[Any]) -> bool:

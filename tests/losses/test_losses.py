@@ -55,6 +55,7 @@ def test_the_table_is_whole():
         assert all((row.unit, row.mean, row.formula, row.source)), row.name
 
 
+@pytest.mark.brief_cases("-0")
 @pytest.mark.parametrize("name, variant", EACH)
 @pytest.mark.dtypes("float64", "float32")
 @pytest.mark.brief("float32")
@@ -103,6 +104,7 @@ def test_any_budget(backend: Adapter, name: str):
     close(small, whole, "float64", "blocks")
 
 
+@pytest.mark.brief_cases("-0")
 @pytest.mark.parametrize("name, variant", EACH_SMOOTH)
 @pytest.mark.autodiff
 def test_gradients(backend: Adapter, name: str, variant: dict[str, Any]):
@@ -139,6 +141,7 @@ def test_gradients(backend: Adapter, name: str, variant: dict[str, Any]):
             np.testing.assert_allclose(g, w, rtol=0, atol=2e-8 * max(1.0, np.abs(w).max(initial=0)), err_msg=f"{k}, max_bytes={budget}")
 
 
+@pytest.mark.brief_cases("-no-positives", "-one-zero-vector", "-no-rows", "-zeros-against-mass")
 @pytest.mark.parametrize("name, edge", EACH_EDGE)
 @pytest.mark.dtypes("float64", "float32", "float16", "bfloat16")
 @pytest.mark.brief("float32")
