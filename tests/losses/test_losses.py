@@ -17,6 +17,8 @@ PAIRS = [n for n in NAMES if LOSSES[n].pairs]
 EACH = [pytest.param(n, v, id=f"{n}-{i}") for n in NAMES for i, v in enumerate(variants(n))]
 EACH_SMOOTH = [pytest.param(n, v, id=f"{n}-{i}") for n in SMOOTH for i, v in enumerate(variants(n))]
 EACH_EDGE = [pytest.param(n, e, id=f"{n}-{e.replace(' ', '-')}") for n in NAMES for e in EDGES.get(LOSSES[n].inputs, {})]
+REPRESENTATIVE = ("supcon", "contrastive", "info_nce", "triplet_batch_all", "arcface", "kl_divergence", "nuclear")
+"""One of each kind, for libraries that compile each call; ``nox -s losses`` runs all."""
 EPS = {"float64": 2**-52, "float32": 2**-23, "float16": 2**-10, "bfloat16": 2**-7}
 BUDGETS = {"fast_ap": 8192, "histogram": 32768}
 """max_bytes for blocks of a few anchors; 4096 where nothing else stands here. Histograms need several numbers for each candidate."""
@@ -73,6 +75,7 @@ def test_values(backend: Adapter, dtype: str, name: str, variant: dict[str, Any]
     assert int(backend.to_numpy(count)) == active.sum()
 
 
+@pytest.mark.brief_cases(*(f"-{n}" for n in REPRESENTATIVE))
 @pytest.mark.parametrize("name", NAMES)
 def test_weights(backend: Adapter, name: str):
     given = case(name)
@@ -95,6 +98,7 @@ def test_weights(backend: Adapter, name: str):
         call(backend, name, given, {}, "float64", weights=wrong)
 
 
+@pytest.mark.brief_cases(*(f"-{n}" for n in REPRESENTATIVE))
 @pytest.mark.parametrize("name", PAIRS)
 def test_any_budget(backend: Adapter, name: str):
     """Blocks of a few anchors give what one block gives."""
@@ -104,7 +108,7 @@ def test_any_budget(backend: Adapter, name: str):
     close(small, whole, "float64", "blocks")
 
 
-@pytest.mark.brief_cases("-0")
+@pytest.mark.brief_cases(*(f"-{n}-0" for n in REPRESENTATIVE))
 @pytest.mark.parametrize("name, variant", EACH_SMOOTH)
 @pytest.mark.autodiff
 def test_gradients(backend: Adapter, name: str, variant: dict[str, Any]):
