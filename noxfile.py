@@ -63,7 +63,7 @@ def equivalence(session: nox.Session) -> None:
 def losses(session: nox.Session) -> None:
     """Every variant and edge of every loss on every library, and against pytorch-metric-learning and optax (40 minutes)."""
     install(session, "jit,torch,jax,cli,test", "test", also=[TENSORFLOW, "optax>=0.2.4", "pytorch-metric-learning==2.9.0"])
-    test(session, "numpy,torch,tensorflow,jax,strict", "tests/losses", "--wide")
+    test(session, "numpy,torch,tensorflow,jax,strict", "tests/losses", "tests/test_mining.py", "--wide")
 
 
 @nox.session

@@ -64,7 +64,7 @@ def _miner(answers: str, source: str, **facts: Any) -> Callable[[F], F]:
 def _mask(labels: Any, y_labels: Any, which: str, max_bytes: int | str | None) -> Array:
     a, batch, _ = shared.labels_only(labels, y_labels, max_bytes, None)
     if batch.m == 0 or batch.n == 0:
-        return a.xp.zeros((batch.m, batch.n), dtype=a.xp.bool)
+        return a.xp.zeros((batch.m, batch.n), dtype=a.xp.bool, device=a.backend.device(batch.x))
     return batch.each(lambda block, cut, whole: (getattr(block, which),), buffers=2)[0]
 
 
