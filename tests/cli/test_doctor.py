@@ -30,8 +30,9 @@ ROW = {
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the timed call."""
+    """Without the timed call; small calls made before or here are not remembered: they would not look a planted metric up."""
     monkeypatch.setattr(doctor, "_cost", lambda lib, module, found: None)
+    monkeypatch.setattr("pairx.distances._QUICK", {})
 
 
 @pytest.fixture
@@ -126,7 +127,6 @@ def test_a_metric_that_raises_is_listed(monkeypatch: pytest.MonkeyPatch) -> None
         raise RuntimeError("one\ntwo")
 
     monkeypatch.setitem(METRICS, "cityblock", replace(METRICS["cityblock"], define=broken))
-    monkeypatch.setattr("pairx.distances._QUICK", {})  # small calls that were made before do not look the metric up again
     report = doctor.report(["numpy"])
     assert report["backends"][0]["failing"] == [
         {"kind": "distance", "metric": "cityblock", "engine": engine, "reason": "RuntimeError: one two"}
