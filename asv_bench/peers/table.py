@@ -5,19 +5,33 @@ from __future__ import annotations
 import json
 import platform
 import sys
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "jax", "numba", "faiss-cpu", "numkong")
+PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "jax", "numba", "faiss-cpu", "numkong", "pytorch-metric-learning")
 
 
-def read(path: Path) -> dict[str, dict[str, tuple[float, float]]]:
-    """Case -> implementation -> (fastest, spread: median over fastest)."""
-    found: dict[str, dict[str, tuple[float, float]]] = {}
+@dataclass(frozen=True)
+class Figure:
+    """What was measured of one implementation."""
+
+    fastest: float
+    spread: float
+    """Median over fastest."""
+    peak: int | None = None
+    """Bytes above inputs and gradients."""
+
+
+def read(path: Path, losses: bool = False) -> dict[str, dict[str, Figure]]:
+    """Case -> implementation -> figure: of the distances, or of the losses."""
+    found: dict[str, dict[str, Figure]] = {}
     for b in json.loads(path.read_text())["benchmarks"]:
         info, stats = b["extra_info"], b["stats"]
-        found.setdefault(info["case"], {})[info["implementation"]] = stats["min"], stats["median"] / stats["min"]
+        if ("peak_bytes" in info) == losses:
+            figure = Figure(stats["min"], stats["median"] / stats["min"], info.get("peak_bytes"))
+            found.setdefault(info["case"], {})[info["implementation"]] = figure
     return found
 
 
@@ -32,7 +46,7 @@ def versions() -> str:
     return ", ".join(parts)
 
 
-def rows(found: dict[str, dict[str, tuple[float, float]]]) -> list[str]:
+def rows(found: dict[str, dict[str, Figure]]) -> list[str]:
     """Time in matrix products, and each peer's time in ours."""
     names = list(dict.fromkeys(i for peers in found.values() for i in peers if i not in ("pairx", "matmul")))
     head = ["case", "pairx", "in matrix products", "spread", "best peer", *names]
@@ -40,13 +54,34 @@ def rows(found: dict[str, dict[str, tuple[float, float]]]) -> list[str]:
     for case, peers in found.items():
         if "pairx" not in peers:
             continue
-        own, spread = peers["pairx"]
-        others = {n: peers[n][0] / own for n in names if n in peers}
+        own = peers["pairx"]
+        others = {n: peers[n].fastest / own.fastest for n in names if n in peers}
         best = min(others.items(), key=lambda item: item[1], default=None)
-        product = f"{own / peers['matmul'][0]:.1f}" if "matmul" in peers else ""
-        cells = [case, shown(own), product, f"{spread:.2f}", "" if best is None else f"{best[0]} {best[1]:.1f}x"]
+        product = f"{own.fastest / peers['matmul'].fastest:.1f}" if "matmul" in peers else ""
+        cells = [case, shown(own.fastest), product, f"{own.spread:.2f}", "" if best is None else f"{best[0]} {best[1]:.1f}x"]
         lines.append("| " + " | ".join([*cells, *(f"{others[n]:.1f}x" if n in others else "" for n in names)]) + " |")
     return lines
+
+
+def loss_rows(found: dict[str, dict[str, Figure]]) -> list[str]:
+    """Time and peak of each loss, and each peer's beside them."""
+    names = list(dict.fromkeys(i for peers in found.values() for i in peers if i != "pairx"))
+    head = ["loss", "pairx", "peak", "spread", *names]
+    lines = ["| " + " | ".join(head) + " |", "| " + " | ".join(["---"] * len(head)) + " |"]
+    for case, peers in found.items():
+        if "pairx" not in peers:
+            continue
+        own = peers["pairx"]
+        others = (f"{peers[n].fastest / own.fastest:.1f}x, {size(peers[n].peak)}" if n in peers else "" for n in names)
+        lines.append("| " + " | ".join([case, shown(own.fastest), size(own.peak), f"{own.spread:.2f}", *others]) + " |")
+    return lines
+
+
+def size(count: int | None) -> str:
+    """Bytes, for people."""
+    if count is None:
+        return "?"
+    return f"{count / 1e6:.1f} MB" if count < 1e8 else f"{count / 1e6:.0f} MB" if count < 1e9 else f"{count / 1e9:.1f} GB"
 
 
 def shown(seconds: float) -> str:
@@ -61,17 +96,23 @@ def page(paths: list[Path], about: dict[str, Any] | None = None) -> str:
     text = [
         "# pairx and its peers",
         "",
-        "Written by `nox -s peers`. Fastest of 3 to 15 calls, all in one process; the yardstick is NumPy's matrix product of the same",
-        'shape and dtype; "spread" is our median over our fastest; a peer\'s figure is its time over ours, so above 1x pairx is',
-        'faster. "Self" is',
-        'one set with itself, "gradient" is forward and backward for both sides (pairx on PyTorch tensors).',
+        "Written by `nox -s peers`. Fastest of 3 to 15 calls (of one where it takes more than 5 seconds), all in one process; a peer's",
+        'figure is its time over ours, so above 1x pairx is faster; "spread" is our median over our fastest.',
+        "",
+        'Distances: the yardstick is NumPy\'s matrix product of the same shape and dtype. "Self" is one set with itself, "gradient" is',
+        "forward and backward for both sides (pairx on PyTorch tensors).",
+        "",
+        'Losses: forward and backward on PyTorch tensors, float32, 128 features. "Peak" is what a call takes above its inputs and',
+        'gradients (memray). "direct" is the formula as people write it, with the whole matrix (for triplets: every triplet listed).',
         "",
         f"{cpu}; {versions()}.",
     ]
     for path in paths:
-        found = json.loads(path.read_text())
-        threads = found["benchmarks"][0]["extra_info"]["threads"]
-        text += ["", f"## {threads} thread{'s' * (threads > 1)}", "", *rows(read(path))]
+        threads = json.loads(path.read_text())["benchmarks"][0]["extra_info"]["threads"]
+        text += ["", f"## {threads} thread{'s' * (threads > 1)}"]
+        for title, lines in (("Distances", rows(read(path))), ("Losses", loss_rows(read(path, losses=True)))):
+            if len(lines) > 2:
+                text += ["", f"### {title}", "", *lines]
     return "\n".join(text) + "\n"
 
 
