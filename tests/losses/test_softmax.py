@@ -245,6 +245,7 @@ BAD = {
     "two kinds of score": (lambda x, y: losses.info_nce(x, y, metric="euclidean", similarity="dot"), TypeError, "pass one of them"),
     "views of other sizes": (lambda x, y: losses.info_nce(x, y[:3, :]), ValueError, r"x has shape \(9, 4\) and y \(3, 4\)"),
     "no positives": (lambda x, y: losses.supcon(x), TypeError, "pass labels"),
+    "labels of two kinds": (lambda x, y: losses.supcon(x, [0] * 9, y=y, y_labels=[0.0] * 9), TypeError, "both must be integers, or both"),
     "labels of another size": (lambda x, y: losses.supcon(x, [0, 1]), ValueError, r"labels has shape \(2,\): expected \(9,\)"),
     "a mask of memory without memory": (lambda x, y: losses.supcon(x, [0] * 9, y_mask=[1] * 9), TypeError, "there is no y"),
     "a mask of memory of another size": (

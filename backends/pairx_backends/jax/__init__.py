@@ -29,6 +29,14 @@ from pairx_backends.numpy import aligned, quiet
 
 from .blocks import blocksum, blockwise
 
+try:  # a hint that saves time in eager calls, for which JAX has no public name
+    from jax._src.core import trace_state_clean as _clean
+except ImportError:
+
+    def _clean() -> bool:
+        return False
+
+
 Array = Any
 Starts = tuple[Any, ...]
 
@@ -119,8 +127,8 @@ def asarray(value: Any, like: Array, dtype: Any) -> Array:
 
 
 def traced(*arrays: Array) -> bool:
-    """Under jit, vmap or grad."""
-    return any(isinstance(a, jax.core.Tracer) for a in arrays)
+    """Under jit, vmap or grad; under jit what is done to constants is traced, too."""
+    return any(isinstance(a, jax.core.Tracer) for a in arrays) or (not _clean() and isinstance(lax.neg(np.float32(0)), jax.core.Tracer))
 
 
 def device(x: Array) -> Any:

@@ -178,6 +178,12 @@ def class_labels(a: Arrays, value: Any, rows: Any, name: str = "labels", several
     return found
 
 
+def truth(a: Arrays, value: Any) -> Array:
+    """A mask: booleans, or numbers that are 0 or not."""
+    found = a.bring(value)
+    return found if a.backend.kind(a.backend, found.dtype) == "bool" else found != 0
+
+
 class Learnt:
     """Hyper-parameters of which some may be learnt: numbers, and scalars of the library, which go to every block (``whole=``)."""
 
@@ -524,7 +530,7 @@ class Batch:
             raise TypeError("y_labels: there is no y; leave it away.")
         if self.alone and y_mask is not None:
             raise TypeError("y_mask: there is no y; leave it away.")
-        self.valid = None if y_mask is None else a.bring(y_mask) != 0
+        self.valid = None if y_mask is None else truth(a, y_mask)
         if self.valid is not None and not fits(a.backend.shape(self.valid), (self.n,)):
             raise ValueError(f"y_mask has shape {checks.shown(a.backend.shape(self.valid))}: expected {checks.shown((self.n,))}.")
         if not self.alone and (labels is None) != (y_labels is None):
@@ -549,6 +555,12 @@ class Batch:
         if len(a.backend.shape(own)) != len(a.backend.shape(theirs)):
             raise ValueError("labels and y_labels: both must be of shape (rows,) or both (rows, classes).")
         if len(a.backend.shape(own)) == 1:
+            if own.dtype != theirs.dtype:
+                mixed = a.backend.kind(a.backend, own.dtype) != a.backend.kind(a.backend, theirs.dtype)
+                if mixed and 0 not in (*a.backend.shape(own), *a.backend.shape(theirs)):  # large integers would meet as equal floats
+                    which = ", ".join(f"{k} has dtype {checks.dtype_name(v.dtype)}" for k, v in (("labels", own), ("y_labels", theirs)))
+                    raise TypeError(f"{which}: both must be integers, or both floats.")
+                own, theirs = (xp.astype(v, a.compute if mixed else xp.result_type(own, theirs)) for v in (own, theirs))
             return Relation((own,), (theirs,), lambda c, w, i, j: xp.expand_dims(c[0], axis=-1) == xp.expand_dims(w[0], axis=0))
         own, theirs = xp.astype(own, a.compute), xp.astype(theirs, a.compute)
         return Relation((own,), (theirs,), lambda c, w, i, j: xp.matmul(c[0], xp.matrix_transpose(w[0])) > 0)
@@ -573,12 +585,10 @@ class Batch:
                 return xp.reshape(xp.take(w[0], at) == flat, a.backend.shape(want))
 
             return Relation((), (keys,), listed)
-        mask = a.bring(value)
+        mask = truth(a, value)
         shape, want = a.backend.shape(mask), (self.m, self.n)
         if not fits(shape, want):
             raise ValueError(f"{name} has shape {checks.shown(shape)}: expected a mask {checks.shown(want)}, or (anchors, candidates).")
-        if a.backend.kind(a.backend, mask.dtype) != "bool":
-            mask = mask != 0
         return Relation((mask,), (), lambda c, w, i, j: c[0])
 
     def most_positives(self) -> int | None:

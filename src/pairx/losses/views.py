@@ -71,7 +71,7 @@ def _told(a: core.Arrays, score: core.Score, mask: Any) -> tuple[Array | None, A
     prepared = score.rows(a, a["negatives"])
     if mask is None:
         return prepared, None
-    valid = a.bring(mask) != 0
+    valid = core.truth(a, mask)
     if not core.fits(a.backend.shape(valid), shape[:-1]):
         raise ValueError(f"negatives_mask has shape {checks.shown(a.backend.shape(valid))}: expected {checks.shown(shape[:-1])}.")
     return prepared, valid

@@ -356,6 +356,19 @@ def test_domains_are_checked_where_values_can_be_seen():
     assert jnp.isnan(jax.jit(lambda a: pairx.cdist(a, None, "poincare"))(x)[0, 1])
 
 
+@pytest.mark.parametrize("metric", ["euclidean", "cosine", "cityblock", "haversine"])
+def test_constants_inside_jit_count_as_traced(metric: str):
+    """What is done to them becomes part of the graph: their values cannot be looked at, and need not be."""
+    x = np.random.default_rng(0).random((7, 2))
+    c = jnp.asarray(x)
+    want = scipy.cdist(x, x, metric).sum() if metric != "haversine" else float(pairx.cdist(x, x, metric).sum())
+    for transform in (jax.jit, lambda f: f, lambda f: jax.jit(jax.grad(f)), jax.grad):
+        np.testing.assert_allclose(transform(lambda s: s * pairx.cdist(c, c, metric).sum())(1.0), want, rtol=1e-6)
+    with pytest.raises(ValueError, match="a traced call cannot"):
+        jax.jit(lambda s: s * pairx.cdist(c, c, metric, nan_policy="raise").sum())(1.0)
+    assert jax.grad(lambda s: s * pairx.cdist(c, c, metric, nan_policy="raise").sum())(1.0) > 0
+
+
 def test_a_symbolic_shape_is_exported():
     export = pytest.importorskip("jax.export")
     spec = jax.ShapeDtypeStruct(export.symbolic_shape("n, 4"), jnp.float32)
