@@ -7,7 +7,8 @@ import re
 _TOKEN = re.compile(r"\\[A-Za-z]+|\\.|\s+|.")
 _WORDS = {
     "neq": " != ", "lor": " or ", "cdot": " * ", "quad": "  ", "left": "", "right": "", "textstyle": "",
-    "Delta": "delta_", ",": " ", " ": " ", "{": "{", "}": "}",
+    "Delta": "delta_", ",": " ", " ": " ", "{": "{", "}": "}", "Big": "", "le": " <= ", "leq": " <= ", "pm": "+-", "cup": " or ",
+    "propto": " ~ ", "lfloor": "floor(", "rfloor": ")", "ldots": "...",
 }  # fmt: skip
 
 
@@ -45,11 +46,11 @@ def _render(tokens: list[str]) -> str:
             text += f"{' ' * text[-1:].isalpha()}sqrt({_argument(tokens)})"
         elif token == r"\overline":
             text += f"conj({_argument(tokens)})"
-        elif token == r"\hat":
+        elif token in (r"\hat", r"\tilde"):
             text += f"{_argument(tokens)}'"
         elif token == r"\bar":
             text += f"mean({_argument(tokens)})"
-        elif token in (r"\operatorname", r"\text"):
+        elif token in (r"\operatorname", r"\text", r"\mathrm"):
             text += _argument(tokens)
         elif token.startswith("\\"):
             word = _WORDS.get(token[1:], token[1:])
@@ -68,7 +69,7 @@ def _argument(tokens: list[str]) -> str:
     if tokens[0] == "{":
         tokens.pop(0)
         return _render(tokens).strip()
-    if tokens[0] in (r"\hat", r"\bar", r"\sqrt", r"\overline", r"\operatorname", r"\text"):
+    if tokens[0] in (r"\hat", r"\bar", r"\sqrt", r"\overline", r"\tilde", r"\operatorname", r"\text", r"\mathrm"):
         return _render([tokens.pop(0), *_take(tokens)])
     return _render([tokens.pop(0)])
 
