@@ -9,7 +9,9 @@ from typing import Any
 from . import checks
 from .backend import find
 from .losses import _core as core
-from .losses._core import Arrays, Batch, Block
+from .losses import _score as scoring
+from .losses._batch import Batch, Block
+from .losses._core import Arrays
 from .losses._rows import places as columns_of
 
 Array = Any
@@ -17,7 +19,7 @@ Lists = tuple[Array, ...]
 
 
 def gather(
-    x: Array, y: Array | None, score: core.Score, max_bytes: int | str | None, size: int | None, fixed: bool = False, **told: Any
+    x: Array, y: Array | None, score: scoring.Score, max_bytes: int | str | None, size: int | None, fixed: bool = False, **told: Any
 ) -> tuple[Arrays, Batch, int | None]:
     """A batch without gradients, and how many places an anchor has (None: as many as it needs)."""
     a = core.arrays(x=x, y=y)
@@ -99,7 +101,7 @@ def uniform(a: Arrays, rng: Any, shape: tuple[Any, ...]) -> Array:
     return a.bring(rng.random(shape), a.compute)
 
 
-EUCLIDEAN = core.Score("euclidean", None)
+EUCLIDEAN = scoring.Score("euclidean", None)
 
 
 def labels_only(labels: Any, y_labels: Any, max_bytes: int | str | None, size: int | None) -> tuple[Arrays, Batch, int | None]:

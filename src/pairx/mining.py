@@ -23,8 +23,9 @@ from . import _mining as shared
 from . import checks
 from . import plan as plans
 from ._mining import EUCLIDEAN, Lists, kept
-from .losses import _core as core
-from .losses._core import Arrays, Batch, Block
+from .losses import _score as scoring
+from .losses._batch import Batch, Block
+from .losses._core import Arrays
 from .losses._rows import along, below, places
 from .losses.batch_triplets import nearest_beyond
 from .losses.triplets import tangent_of
@@ -203,7 +204,7 @@ def batch_hard(
     >>> pairx.mining.batch_hard(np.array([[0.0], [1.0], [1.5], [5.0]]), [0, 0, 1, 1])
     (array([0, 1, 2, 3]), array([1, 0, 3, 2]), array([2, 2, 1, 1]))
     """
-    how = core.score(metric, similarity, default_metric="euclidean")
+    how = scoring.score(metric, similarity, default_metric="euclidean")
     told = {"labels": labels, "y_labels": y_labels, "positives": positives, "negatives": negatives}
     a, batch, size = shared.gather(x, y, how, max_bytes, None, True, **told)
     xp = a.xp
@@ -252,7 +253,7 @@ def semi_hard(
     >>> pairx.mining.semi_hard(np.array([[0.0], [1.0], [1.5], [5.0]]), [0, 0, 1, 1])
     (array([0, 1, 2, 3]), array([1, 0, 3, 2]), array([2, 3, 0, 1]))
     """
-    how = core.score(metric, similarity, default_metric="euclidean")
+    how = scoring.score(metric, similarity, default_metric="euclidean")
     told = {"labels": labels, "y_labels": y_labels, "positives": positives, "negatives": negatives}
     a, batch, size = shared.gather(x, y, how, max_bytes, size, **told)
     width = shared.most_positives(a, batch, size)
@@ -307,7 +308,7 @@ def triplets(
     """
     margin = checks.number("margin", margin)
     plans.choice("kind", kind, ("all", "hard", "semi-hard", "easy"))
-    how = core.score(metric, similarity, default_metric="euclidean")
+    how = scoring.score(metric, similarity, default_metric="euclidean")
 
     def chosen(block: Block, columns: Array) -> Array:
         d = block.apart()
@@ -380,7 +381,7 @@ def angular(
     """
     slope = 2.0 * tangent_of(angle, "angle")
     told = {"labels": labels, "y_labels": y_labels, "positives": positives, "negatives": negatives}
-    a, batch, size = shared.gather(x, y, core.Score(None, "cosine"), max_bytes, size, **told)
+    a, batch, size = shared.gather(x, y, scoring.Score(None, "cosine"), max_bytes, size, **told)
     xp = a.xp
 
     def chosen(block: Block, columns: Array) -> Array:
@@ -440,7 +441,7 @@ def multi_similarity(
     (array([2, 2]), array([0, 1]))
     """
     epsilon = checks.number("epsilon", epsilon)
-    how = core.score(metric, similarity, default_similarity="cosine")
+    how = scoring.score(metric, similarity, default_similarity="cosine")
     told = {"labels": labels, "y_labels": y_labels, "positives": positives, "negatives": negatives}
     a, batch, size = shared.gather(x, y, how, max_bytes, size, **told)
     xp = a.xp
@@ -506,7 +507,7 @@ def distance_weighted(
     cutoff = checks.number("cutoff", cutoff, positive=True, zero_ok=False)
     upper = checks.number("upper", upper, positive=True)
     told = {"labels": labels, "y_labels": y_labels, "positives": positives, "negatives": negatives}
-    a, batch, size = shared.gather(x, y, core.Score(None, "cosine"), max_bytes, size, **told)
+    a, batch, size = shared.gather(x, y, scoring.Score(None, "cosine"), max_bytes, size, **told)
     xp = a.xp
     width = shared.most_positives(a, batch, size)
     d = a.backend.shape(batch.x)[-1]

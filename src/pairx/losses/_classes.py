@@ -8,7 +8,9 @@ from typing import Any
 
 from .. import checks
 from . import _core as core
-from ._core import Block
+from . import _numeric as numeric
+from . import _score as scoring
+from ._batch import Batch, Block
 
 Array = Any
 
@@ -45,7 +47,7 @@ class Classes:
     """Unit rows against unit vectors of the classes."""
 
     a: core.Arrays
-    batch: core.Batch
+    batch: Batch
     classes: Any
     centers: Any
     own: Array
@@ -69,9 +71,9 @@ class Classes:
                 s = xp.reshape(s, (size[0], self.classes, k))
                 other = xp.reshape(other, (size[0], self.classes, k))[..., 0]
                 s = merge(s, *whole)
-            return (core.lse(a, s * xp.expand_dims(cut[0], axis=-1), other),)
+            return (numeric.lse(a, s * xp.expand_dims(cut[0], axis=-1), other),)
 
-        each = core.bounded(a, factor * xp.ones_like(self.own[:, 0, 0]))
+        each = scoring.bounded(a, factor * xp.ones_like(self.own[:, 0, 0]))
         constants = [v for v in learnt if isinstance(v, float)]
         given, merge_ = tuple(v for v in learnt if not isinstance(v, float)), merge
         if constants:
@@ -88,13 +90,13 @@ def classes(a: core.Arrays, name: str, labels: Any, max_bytes: Any, several: boo
         shape = a.shape(name)
         a.values[name] = xp.reshape(a[name], (count * k, shape[-1]))
     kinds = core.rows(a, count * k)
-    batch = core.Batch(
+    batch = Batch(
         a,
         "x",
         name,
         labels=numbers,
         y_labels=kinds // k if several else kinds,
-        score=core.Score(None, "cosine"),
+        score=scoring.Score(None, "cosine"),
         max_bytes=max_bytes,
     )
     active = numbers >= 0

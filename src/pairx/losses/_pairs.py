@@ -8,7 +8,10 @@ from typing import Any
 
 from .. import checks
 from . import _core as core
-from ._core import Arrays, Batch, Block, Learnt, Score
+from . import _numeric as numeric
+from ._batch import Batch, Block
+from ._core import Arrays, Learnt
+from ._score import Score
 
 Array = Any
 Term = Callable[[Array, dict[str, Any]], Array]
@@ -204,7 +207,7 @@ def _all(a: Arrays, who: Who, terms: Terms, score: Score, max_bytes: Any, buffer
         took = terms.took(xp, value, used)
         if terms.extra is not None:
             value = value + terms.extra(value, p)
-        return core.among(xp, took, value), core.number_of(xp, took, a.compute)
+        return numeric.among(xp, took, value), numeric.number_of(xp, took, a.compute)
 
     total, count = batch.each(anchors, cut=cut, whole=terms.learnt.whole, buffers=buffers)
     active = count > 0

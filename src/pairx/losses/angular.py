@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from . import _core as core
-from ._core import Block, loss
+from . import _numeric as numeric
+from . import _score as scoring
+from ._batch import Block
+from ._core import loss
 from ._rows import along, places
 from .batch_triplets import Triplets, mean_of
 from .triplets import tangent_of
@@ -84,7 +87,7 @@ def angular(
         y_labels,
         positives,
         negatives,
-        core.score(None, similarity, default_similarity="cosine"),
+        scoring.score(None, similarity, default_similarity="cosine"),
         0.0,
         max_positives,
         max_bytes,
@@ -104,16 +107,16 @@ def angular(
             column, there = cut  # (c, b)
             s, y, negative = whole
             flat = xp.reshape(column, (-1,))
-            other = xp.reshape(core.dots(a, xp.take(y, flat, axis=0), y), (-1, *a.backend.shape(s)))
+            other = xp.reshape(scoring.dots(a, xp.take(y, flat, axis=0), y), (-1, *a.backend.shape(s)))
             own = xp.matrix_transpose(along(a, s, xp.matrix_transpose(column)))
-            z = core.bounded(a, 4 * slope * (s + other) - 2 * (1 + slope) * xp.expand_dims(own, axis=-1))
-            value = core.softplus(xp, core.bounded(a, core.lse(a, z, xp.broadcast_to(negative, a.backend.shape(z)))))
+            z = scoring.bounded(a, 4 * slope * (s + other) - 2 * (1 + slope) * xp.expand_dims(own, axis=-1))
+            value = numeric.softplus(xp, scoring.bounded(a, numeric.lse(a, z, xp.broadcast_to(negative, a.backend.shape(z)))))
             return (xp.where(there, value, xp.zeros_like(value)),)
 
         ranks = a.backend.blockwise(
             a.backend, rank, tuple(xp.matrix_transpose(v) for v in (columns, there)), (s, block.y, block.negative), 1
         )
-        size = core.number_of(xp, there, a.compute)
+        size = numeric.number_of(xp, there, a.compute)
         return mean_of(xp, xp.sum(ranks[0], axis=0), size), size
 
     values, sizes = t.each(anchors, buffers=20)

@@ -13,7 +13,10 @@ from typing import Any
 from .. import checks
 from .. import plan as plans
 from . import _core as core
-from ._core import Block, loss
+from . import _numeric as numeric
+from . import _score as scoring
+from ._batch import Batch, Block
+from ._core import loss
 from ._rows import along, below, places
 from .triplets import MEAN_OVER, compared, gap, hinge, short
 
@@ -32,7 +35,7 @@ class Triplets:
         y_labels: Any,
         positives: Any,
         negatives: Any,
-        how: core.Score,
+        how: scoring.Score,
         margin: Any,
         max_positives: int | None,
         max_bytes: int | str | None,
@@ -40,7 +43,7 @@ class Triplets:
         self.a = core.arrays(x=x, y=y)
         self.margin = self.a.number("margin", margin)
         self.bound = None if max_positives is None else checks.integer("max_positives", max_positives)
-        self.batch = core.Batch(
+        self.batch = Batch(
             self.a, "x", "y", labels=labels, y_labels=y_labels, positives=positives, negatives=negatives, score=how, max_bytes=max_bytes
         )
 
@@ -78,9 +81,9 @@ def _distances(a: core.Arrays, block: Block, squared: bool) -> Array:
     return d
 
 
-def _how(metric: Any, similarity: str | None, squared: bool) -> core.Score:
+def _how(metric: Any, similarity: str | None, squared: bool) -> scoring.Score:
     how = compared(metric, similarity, squared)
-    return core.Score("sqeuclidean", None) if squared and how.metric in ("euclidean", "l2") else how
+    return scoring.Score("sqeuclidean", None) if squared and how.metric in ("euclidean", "l2") else how
 
 
 def _hinged(a: core.Arrays, near: Array, there: Array, far: Array, negative: Array, margin: Any) -> tuple[Array, Array]:
@@ -99,7 +102,7 @@ def _hinged(a: core.Arrays, near: Array, there: Array, far: Array, negative: Arr
     near = along(a, xp.where(there, near + margin, xp.zeros_like(near)), order)
     at = below(a, along(a, keys, order), far, equal=True)
     # Of the near ones from place k on: how many, and their mean.
-    size = xp.expand_dims(core.number_of(xp, there, a.compute), axis=-1)
+    size = xp.expand_dims(numeric.number_of(xp, there, a.compute), axis=-1)
     left = size - xp.astype(xp.expand_dims(core.rows(a, p), axis=0), a.compute)
     left = xp.where(left > 0, left, xp.zeros_like(left))
     tails = xp.flip(xp.cumulative_sum(xp.flip(near * small, axis=-1), axis=-1), axis=-1)
@@ -120,7 +123,7 @@ def _soft(a: core.Arrays, near: Array, there: Array, far: Array, negative: Array
         near, there = (xp.expand_dims(c, axis=-1) for c in cut)  # (c, b, 1)
         far, negative = whole
         z = near - short(a, far)
-        return (core.among(xp, there & negative, core.softplus(xp, xp.where(there & negative, z, xp.zeros_like(z)))),)
+        return (numeric.among(xp, there & negative, numeric.softplus(xp, xp.where(there & negative, z, xp.zeros_like(z)))),)
 
     ranks = a.backend.blockwise(a.backend, rank, tuple(xp.matrix_transpose(v) for v in (near, there)), (far, negative), 1)
     return xp.sum(ranks[0], axis=0)
@@ -224,10 +227,10 @@ def triplet_batch_all(
     def anchors(block: Block, m: Any) -> tuple[Array, ...]:
         d = _distances(a, block, squared)
         near, there, _ = t.pick(block, d)
-        all_of = core.number_of(xp, there, a.compute) * core.number_of(xp, block.negative, a.compute)
+        all_of = numeric.number_of(xp, there, a.compute) * numeric.number_of(xp, block.negative, a.compute)
         if soft:
             return mean_of(xp, _soft(a, near, there, d, block.negative, m), all_of), all_of
-        value, active = _hinged(a, core.bounded(a, near), there, core.bounded(a, d), block.negative, m)
+        value, active = _hinged(a, scoring.bounded(a, near), there, scoring.bounded(a, d), block.negative, m)
         # Beyond what can be represented: the loss, too.
         over = xp.any(there & xp.isinf(near), axis=-1) & (active > 0)
         value = xp.where(over, xp.full_like(value, math.inf), value)
@@ -310,7 +313,7 @@ def triplet_batch_hard(
         far, other = extreme(a, d, block.negative, False)
         there = one & other
         z = gap(a, near, far, False) + m
-        value = core.softplus(xp, z) if soft else hinge(xp, z)
+        value = numeric.softplus(xp, z) if soft else hinge(xp, z)
         return xp.where(there, value, xp.zeros_like(value)), xp.astype(there, a.compute)
 
     values, there = t.each(anchors, buffers=12, count=False)
@@ -326,7 +329,7 @@ def extreme(a: core.Arrays, d: Array, mask: Array, largest: bool) -> tuple[Array
     best = mask & (fixed == top)
     count = xp.sum(xp.astype(best, d.dtype), axis=-1)
     some = count > 0
-    return core.among(xp, best, d) / xp.where(some, count, xp.ones_like(count)), some
+    return numeric.among(xp, best, d) / xp.where(some, count, xp.ones_like(count)), some
 
 
 @loss(
@@ -407,9 +410,9 @@ def triplet_semi_hard(
         there = there & some
         far = along(a, d, far)
         z = xp.where(there, gap(a, near, far, False) + m, xp.zeros_like(near))
-        value = core.softplus(xp, z) if soft else hinge(xp, z)
-        size = core.number_of(xp, there & (value != 0) if mean_over == "active" else there, a.compute)
-        return mean_of(xp, core.among(xp, there, value), size), size
+        value = numeric.softplus(xp, z) if soft else hinge(xp, z)
+        size = numeric.number_of(xp, there & (value != 0) if mean_over == "active" else there, a.compute)
+        return mean_of(xp, numeric.among(xp, there, value), size), size
 
     values, sizes = t.each(anchors, buffers=16)
     return t.answer(values, sizes, reduction, weights, return_count)
@@ -422,7 +425,7 @@ def nearest_beyond(a: core.Arrays, d: Array, near: Array, negative: Array) -> tu
     d = xp.clip(a.backend.detach(d), None, top)
     keys = xp.where(negative, d, xp.full_like(d, math.inf))
     order = xp.argsort(keys, axis=-1)
-    size = xp.expand_dims(core.number_of(xp, negative, xp.int64), axis=-1)
+    size = xp.expand_dims(numeric.number_of(xp, negative, xp.int64), axis=-1)
     at = below(a, along(a, keys, order), xp.clip(near, None, top), equal=True)
     last = xp.where(size > 0, size - 1, size)
     return along(a, order, xp.where(at > last, last, at)), size > 0

@@ -7,6 +7,7 @@ from typing import Any
 
 from .. import checks
 from . import _core as core
+from . import _score as scoring
 from ._core import loss
 
 Array = Any
@@ -112,14 +113,14 @@ def linear_cross_entropy(
                 f"{name} has shape {checks.shown(backend.shape(value))}: expected one for each class, {checks.shown((classes,))}."
             )
     active = given != ignore_index
-    rows = core.moderate(a, a["features"]) * by
-    cut = [core.moderate(a, a["weight"]), core.rows(a, classes)]
+    rows = scoring.moderate(a, a["features"]) * by
+    cut = [scoring.moderate(a, a["weight"]), core.rows(a, classes)]
     cut += [v for v in (a["bias"], per_class) if v is not None]
 
     def logits(cut: tuple[Array, ...], rows: Array) -> Array:
-        z = core.products(a, cut[0], rows)
+        z = scoring.products(a, cut[0], rows)
         if bias is not None:
-            z = core.bounded(a, z + xp.expand_dims(cut[2], axis=-1))
+            z = scoring.bounded(a, z + xp.expand_dims(cut[2], axis=-1))
         return z if cap is None else cap * xp.tanh(z / cap)
 
     def top(cut: tuple[Array, ...], whole: tuple[Array, ...], live: Any) -> tuple[Array, ...]:

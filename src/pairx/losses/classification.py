@@ -7,6 +7,7 @@ from typing import Any
 
 from .. import checks
 from . import _core as core
+from . import _numeric as numeric
 from ._core import loss
 from .distributions import _log, _two
 
@@ -24,7 +25,7 @@ def _log_softmax(a: core.Arrays, z: Array) -> Array:
     xp = a.xp
     top = float(a.xp.finfo(z.dtype).max) / 4
     z = xp.where(z > top, top, z)
-    return z - xp.expand_dims(core.lse(a, z), axis=-1)
+    return z - xp.expand_dims(numeric.lse(a, z), axis=-1)
 
 
 def _class_weights(a: core.Arrays, class_weights: Any, k: Any) -> Array | None:
@@ -202,11 +203,11 @@ def sparse_cross_entropy(
     log = _log_softmax(a, a["predictions"]) if from_logits else _log(a, a["predictions"])
     classes = xp.arange(k, dtype=found.dtype, device=a.backend.device(found))
     hot = xp.expand_dims(found, axis=-1) == classes
-    own = -core.among(xp, hot, log)
+    own = -numeric.among(xp, hot, log)
     w = _class_weights(a, class_weights, k)
     mass = None
     if w is not None:
-        mass = core.among(xp, hot, xp.zeros_like(log) + w)
+        mass = numeric.among(xp, hot, xp.zeros_like(log) + w)
         own = xp.where(mass == 0, 0.0, own) * mass
     if smooth:
         spread = -log if w is None else xp.where(w == 0, 0.0, -log) * w
@@ -218,7 +219,7 @@ def _binary(a: core.Arrays, from_logits: bool) -> tuple[Array, Array]:
     """Logarithms of q and of 1 - q."""
     xp, z = a.xp, a["predictions"]
     if from_logits:
-        return core.log_sigmoid(xp, z), core.log_sigmoid(xp, -z)
+        return numeric.log_sigmoid(xp, z), numeric.log_sigmoid(xp, -z)
     other = z == 1
     return _log(a, z), xp.where(other, -math.inf, xp.log1p(-xp.where(other, 0.0, z)))
 

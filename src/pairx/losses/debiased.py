@@ -7,7 +7,10 @@ from typing import Any
 
 from .. import checks
 from . import _core as core
-from ._core import Block, loss
+from . import _numeric as numeric
+from . import _score as scoring
+from ._batch import Batch, Block
+from ._core import loss
 from .views import _against_own
 
 Array = Any
@@ -92,8 +95,8 @@ def debiased_info_nce(
         raise ValueError(f"positive_prior={positive_prior!r}: expected a number from 0 to below 1.")
     beta = checks.number("hardness", hardness, positive=True)
     scale = core.temperature(a, temperature)
-    how = core.score(None, "cosine")
-    batch = core.Batch(a, "x", "y", paired=True, score=how, max_bytes=max_bytes)
+    how = scoring.score(None, "cosine")
+    batch = Batch(a, "x", "y", paired=True, score=how, max_bytes=max_bytes)
     more: tuple[Array, ...] = ()
     if positives is not None:
         shape, want = a.shape("positives"), (a.shape("x")[0], None, a.shape("x")[1])
@@ -109,20 +112,20 @@ def debiased_info_nce(
         xp, by = a.xp, scale.of(whole)
         s = block.logits(1.0)
         unlabelled = block.other & (xp.expand_dims(cut[1], axis=-1) != xp.expand_dims(block.columns, axis=0))
-        count = core.number_of(xp, unlabelled, a.compute)
+        count = numeric.number_of(xp, unlabelled, a.compute)
         some = count > 0
         positive = how.paired_logits(a, block.x, cut[0], by)
-        top = core.lse(a, s * (by + beta), unlabelled)
+        top = numeric.lse(a, s * (by + beta), unlabelled)
         if beta == 0:
             below = xp.log(xp.where(some, count, xp.ones_like(count)))
         else:
-            below = core.lse(a, s * beta, unlabelled)
+            below = numeric.lse(a, s * beta, unlabelled)
         mean = xp.where(some, top, xp.zeros_like(top)) - xp.where(some, below, xp.zeros_like(below))
         known = positive
         if more:
             own = _against_own(a, how, block.x, cut[2], by)
             each = xp.concat([xp.expand_dims(positive, axis=-1), own], axis=-1)
-            known = core.lse(a, each) - xp.log(core.number_of(xp, xp.ones_like(each), a.compute))
+            known = numeric.lse(a, each) - xp.log(numeric.number_of(xp, xp.ones_like(each), a.compute))
         c = a.backend.detach(xp.maximum(mean, positive))
         # What is subtracted may be far above the rest, and does not matter then: the floor is taken.
         taken = eta * xp.exp(xp.minimum(known - c, xp.full_like(c, 80.0)))
@@ -211,5 +214,5 @@ def nce(
     many = math.log(max(k, 1)) if isinstance(k, int) else xp.log(xp.astype(xp.maximum(k, 1), a.compute))
     datum = a["x"] - a["x_log_noise"] - many
     samples = a["noise"] - a["noise_log_noise"] - many
-    values = core.softplus(xp, -datum) + xp.sum(core.softplus(xp, samples), axis=-1)
+    values = numeric.softplus(xp, -datum) + xp.sum(numeric.softplus(xp, samples), axis=-1)
     return core.reduce(a, values, reduction=reduction, weights=weights, return_count=return_count)

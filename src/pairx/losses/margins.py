@@ -7,6 +7,8 @@ from typing import Any
 
 from .. import checks
 from . import _core as core
+from . import _numeric as numeric
+from . import _score as scoring
 from ._classes import Classes, classes, half_turn, norm, sines
 from ._core import loss
 
@@ -21,7 +23,7 @@ def _answer(found: Classes, target: Array, factor: Any, reduction: str, weights:
     """Cross-entropy of factor * cosine, where the own class has factor * ``target`` instead."""
     a, xp = found.a, found.a.xp
     rest = found.rest(factor, lambda s: _best(xp, s))
-    values = core.softplus(xp, rest - core.bounded(a, factor * target))
+    values = numeric.softplus(xp, rest - scoring.bounded(a, factor * target))
     return core.reduce(a, values, reduction=reduction, weights=weights, active=found.active, return_count=return_count)
 
 
@@ -361,4 +363,4 @@ def sphereface(
     for j in range(1, m):
         k = k + xp.astype(c <= math.cos(j * math.pi / m), a.compute)
     target = (1.0 - 2.0 * (k % 2.0)) * turned - 2.0 * k
-    return _answer(found, target, core.bounded(a, by * norm(a, a["x"])), reduction, weights, return_count)
+    return _answer(found, target, scoring.bounded(a, by * norm(a, a["x"])), reduction, weights, return_count)

@@ -6,6 +6,8 @@ from typing import Any
 
 from .. import checks
 from . import _core as core
+from . import _numeric as numeric
+from . import _score as scoring
 from ._core import Arrays, Learnt, loss
 
 Array = Any
@@ -79,7 +81,7 @@ def masked_cosine(
     learnt = Learnt(a, margin=margin)
     items = _product(shape[1:-1])
     # Items first: a block has rows of every item of the batch, whose number may be unknown.
-    u = xp.permute_dims(core.unit(a, xp.reshape(a["x"], (shape[0], items, shape[-1]))), (1, 0, 2))
+    u = xp.permute_dims(scoring.unit(a, xp.reshape(a["x"], (shape[0], items, shape[-1]))), (1, 0, 2))
     inside = xp.permute_dims(xp.reshape(inside, (shape[0], items)), (1, 0))
 
     k = xp.sum(xp.astype(inside, a.compute), axis=0)  # (batch,)
@@ -138,8 +140,8 @@ def _across(a: Arrays, u: Array, inside: Array, learnt: Learnt, max_bytes: Any) 
         (mine, within), (all_, without, *rest) = cuts, wholes
         s = xp.matmul(xp.permute_dims(mine, (1, 0, 2)), xp.permute_dims(all_, (1, 2, 0)))  # (batch, b, items)
         pair = xp.expand_dims(xp.permute_dims(within, (1, 0)), axis=-1) & xp.expand_dims(xp.permute_dims(without, (1, 0)), axis=-2)
-        z = core.hinge(xp, s - learnt.of(tuple(rest))["margin"])
-        return (xp.permute_dims(core.among(xp, pair, z), (1, 0)),)
+        z = numeric.hinge(xp, s - learnt.of(tuple(rest))["margin"])
+        return (xp.permute_dims(numeric.among(xp, pair, z), (1, 0)),)
 
     m, batch, e = a.backend.shape(u)
     del e

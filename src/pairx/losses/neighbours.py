@@ -6,12 +6,15 @@ import math
 from typing import Any
 
 from . import _core as core
-from ._core import Block, loss
+from . import _numeric as numeric
+from . import _score as scoring
+from ._batch import Batch, Block
+from ._core import loss
 
 Array = Any
 
 
-def _log_share(batch: core.Batch, squared: bool, scale: core.Scale, log: bool, **how: Any) -> Any:
+def _log_share(batch: Batch, squared: bool, scale: core.Scale, log: bool, **how: Any) -> Any:
     """-log of the share of the positives among all candidates, for each anchor; or minus the share."""
     a, xp = batch.a, batch.a.xp
 
@@ -23,7 +26,7 @@ def _log_share(batch: core.Batch, squared: bool, scale: core.Scale, log: bool, *
         z = -((d - r) * ((d + r) * by))
         if mask is not None:
             z = xp.where(mask, z, xp.full_like(z, -math.inf))
-        return xp.squeeze(r, axis=-1), core.lse(a, z)
+        return xp.squeeze(r, axis=-1), numeric.lse(a, z)
 
     def anchors(block: Block, cut: Any, whole: Any) -> tuple[Array, ...]:
         by = scale.of(whole)
@@ -32,7 +35,7 @@ def _log_share(batch: core.Batch, squared: bool, scale: core.Scale, log: bool, *
         if isinstance(batch.n, int) and batch.n == 0:
             return xp.sum(block.x, axis=-1), some
         if squared:
-            d = core.bounded(a, block.apart())
+            d = scoring.bounded(a, block.apart())
             # Where the square overflows, the loss is inf or the pair does not count: inf - inf must not enter the gradient.
             d = xp.where(d > float(xp.finfo(d.dtype).max) ** 0.5 / 4, a.backend.detach(d), d)
             r, inside = nearest(d, positive, by)
@@ -40,7 +43,7 @@ def _log_share(batch: core.Batch, squared: bool, scale: core.Scale, log: bool, *
             between = (r - q) * ((r + q) * by)
         else:
             s = block.logits(by)
-            inside, total = core.lse(a, s, positive), core.lse(a, s, others)
+            inside, total = numeric.lse(a, s, positive), numeric.lse(a, s, others)
             between = xp.zeros_like(total)
         zero = xp.zeros_like(total)
         value = between + xp.where(some, total, zero) - xp.where(some, inside, zero)
@@ -49,10 +52,10 @@ def _log_share(batch: core.Batch, squared: bool, scale: core.Scale, log: bool, *
     return batch.reduced(anchors, whole=scale.whole, buffers=10, **how)
 
 
-def _score(metric: Any, similarity: str | None) -> tuple[core.Score, bool]:
+def _score(metric: Any, similarity: str | None) -> tuple[scoring.Score, bool]:
     """Squared Euclidean distances are squares of Euclidean ones here: a difference of squares overflows only where it is large."""
     squared = similarity is None and (metric is None or metric == "sqeuclidean")
-    return core.score("euclidean" if squared else metric, similarity), squared
+    return scoring.score("euclidean" if squared else metric, similarity), squared
 
 
 @loss(
@@ -136,7 +139,7 @@ def soft_nearest_neighbors(
     a = core.arrays(x=x, y=y)
     scale = core.temperature(a, temperature)
     how, squared = _score(metric, similarity)
-    batch = core.Batch(a, "x", "y", labels=labels, y_labels=y_labels, positives=positives, score=how, max_bytes=max_bytes)
+    batch = Batch(a, "x", "y", labels=labels, y_labels=y_labels, positives=positives, score=how, max_bytes=max_bytes)
     return _log_share(batch, squared, scale, True, reduction=reduction, weights=weights, return_count=return_count)
 
 
@@ -219,6 +222,6 @@ def nca(
     """
     a = core.arrays(x=x, y=y)
     how, squared = _score(metric, similarity)
-    batch = core.Batch(a, "x", "y", labels=labels, y_labels=y_labels, positives=positives, score=how, max_bytes=max_bytes)
+    batch = Batch(a, "x", "y", labels=labels, y_labels=y_labels, positives=positives, score=how, max_bytes=max_bytes)
     scale = core.Scale(1.0, False)
     return _log_share(batch, squared, scale, log, reduction=reduction, weights=weights, return_count=return_count)

@@ -7,8 +7,11 @@ from typing import Any
 from .. import checks
 from .. import plan as plans
 from . import _core as core
-from ._core import Arrays, Learnt, Score, loss
+from . import _numeric as numeric
+from . import _score as scoring
+from ._core import Arrays, Learnt, loss
 from ._pairs import Terms, Who, answer
+from ._score import Score
 
 Array = Any
 Params = dict[str, Any]
@@ -21,14 +24,14 @@ def _contrast(
     xp, share = a.xp, 0.5 if half else 1.0
 
     def near(d: Array, p: Params) -> Array:
-        z = core.hinge(xp, d - p["positive_margin"])
-        return share * (core.square(xp, z) if squared else z)
+        z = numeric.hinge(xp, d - p["positive_margin"])
+        return share * (numeric.square(xp, z) if squared else z)
 
     def far(d: Array, p: Params) -> Array:
         if hinge_on == "squared":
-            return share * core.hinge(xp, p["margin"] - core.square(xp, core.hinge(xp, d)))
-        z = core.hinge(xp, p["margin"] - d)
-        return share * (core.square(xp, z) if squared else z)
+            return share * numeric.hinge(xp, p["margin"] - numeric.square(xp, numeric.hinge(xp, d)))
+        z = numeric.hinge(xp, p["margin"] - d)
+        return share * (numeric.square(xp, z) if squared else z)
 
     learnt = Learnt(a, margin=margin, positive_margin=positive_margin)
     return answer(a, who, Terms(near, far, learnt, once=once), how, **rest)
@@ -148,7 +151,7 @@ def contrastive(
     return _contrast(
         a,
         Who(labels, y_labels, same, pairs, positives, negatives),
-        core.score(metric, similarity, default_metric="euclidean"),
+        scoring.score(metric, similarity, default_metric="euclidean"),
         margin=margin,
         positive_margin=positive_margin,
         hinge_on=hinge_on,
@@ -332,8 +335,8 @@ def cosine_embedding(
     z = xp.astype(core.class_labels(a, target, a.shape("x")[0], "target", several=False), a.compute)
     if not a.backend.traced(z) and bool(xp.any((z != 1) & (z != 0) & (z != -1))):
         raise ValueError("target has other values than 1 (together) and -1 or 0 (apart).")
-    apart = cosine_gap(a, core.unit(a, a["x"]), core.unit(a, a["y"]))
-    far = core.hinge(xp, 1.0 - apart - m.of(m.whole)["margin"])
+    apart = cosine_gap(a, scoring.unit(a, a["x"]), scoring.unit(a, a["y"]))
+    far = numeric.hinge(xp, 1.0 - apart - m.of(m.whole)["margin"])
     return core.reduce(a, xp.where(z == 1, apart, far), reduction=reduction, weights=weights, return_count=return_count)
 
 
@@ -428,10 +431,10 @@ def margin(
         own["beta"] = _betas(a, a.bring(beta, a.compute), beta_per, labels)
 
     def near(d: Array, p: Params) -> Array:
-        return core.hinge(xp, d - p["beta"] + p["margin"])
+        return numeric.hinge(xp, d - p["beta"] + p["margin"])
 
     def far(d: Array, p: Params) -> Array:
-        return core.hinge(xp, p["beta"] - d + p["margin"])
+        return numeric.hinge(xp, p["beta"] - d + p["margin"])
 
     def extra(value: Array, p: Params) -> Array:
         return p["nu"] * p["beta"] + xp.zeros_like(value)
@@ -442,7 +445,7 @@ def margin(
         a,
         Who(labels, y_labels, same, pairs, positives, negatives),
         terms,
-        core.score(metric, similarity, default_metric="euclidean"),
+        scoring.score(metric, similarity, default_metric="euclidean"),
         reduction=reduction,
         weights=weights,
         return_count=return_count,

@@ -6,8 +6,11 @@ from typing import Any
 
 from .. import checks
 from . import _core as core
+from . import _numeric as numeric
+from . import _score as scoring
+from ._batch import Batch, Block
 from ._classes import class_numbers, classes, vectors_of
-from ._core import Block, loss
+from ._core import loss
 
 Array = Any
 
@@ -100,20 +103,20 @@ def proxy_nca(
     """
     a = core.arrays(x=x, proxies=proxies)
     factor = a.number("scale", scale, positive=True)
-    how = core.score(metric, similarity, default_similarity="cosine")
+    how = scoring.score(metric, similarity, default_similarity="cosine")
     if metric is None and similarity is None:
         factor = 2.0 * factor  # |u - v|^2 = 2 - 2 u.v, and the constant cancels
     count, _ = vectors_of(a, "proxies", False)
     numbers = class_numbers(a, labels, count)
-    batch = core.Batch(a, "x", "proxies", labels=numbers, y_labels=core.rows(a, count), score=how, max_bytes=max_bytes)
+    batch = Batch(a, "x", "proxies", labels=numbers, y_labels=core.rows(a, count), score=how, max_bytes=max_bytes)
 
     def rows(block: Block, cut: Any, whole: Any) -> tuple[Array, ...]:
         xp = a.xp
-        s = core.bounded(a, block.alike() * (whole[0] if whole else factor))
-        apart = core.lse(a, s, block.negative)
-        own = core.among(xp, block.positive, s)
+        s = scoring.bounded(a, block.alike() * (whole[0] if whole else factor))
+        apart = numeric.lse(a, s, block.negative)
+        own = numeric.among(xp, block.positive, s)
         if include_positive:
-            return (core.softplus(xp, apart - own),)
+            return (numeric.softplus(xp, apart - own),)
         none = xp.isinf(apart)
         return (xp.where(none, xp.zeros_like(own), xp.where(none, xp.zeros_like(apart), apart) - own),)
 
@@ -197,19 +200,19 @@ def proxy_anchor(
     """
     a = core.arrays(x=x, proxies=proxies)
     settings = (a.number("scale", scale, positive=True), a.number("margin", margin))
-    how = core.score(metric, similarity, default_similarity="cosine")
+    how = scoring.score(metric, similarity, default_similarity="cosine")
     count, _ = vectors_of(a, "proxies", False)
     numbers = class_numbers(a, labels, count)
-    batch = core.Batch(a, "proxies", "x", labels=core.rows(a, count), y_labels=numbers, score=how, max_bytes=max_bytes)
+    batch = Batch(a, "proxies", "x", labels=core.rows(a, count), y_labels=numbers, score=how, max_bytes=max_bytes)
 
     def each(block: Block, cut: Any, whole: Any) -> tuple[Array, ...]:
         xp = a.xp
         taking, *learnt = whole
         by, m = _restored(settings, tuple(learnt))
         s = block.alike()
-        pull = core.softplus(xp, core.lse(a, core.bounded(a, by * (m - s)), block.positive))
-        push = core.softplus(xp, core.lse(a, core.bounded(a, by * (m + s)), block.negative & xp.expand_dims(taking, axis=0)))
-        return pull, push, core.number_of(xp, block.positive, a.compute)
+        pull = numeric.softplus(xp, numeric.lse(a, scoring.bounded(a, by * (m - s)), block.positive))
+        push = numeric.softplus(xp, numeric.lse(a, scoring.bounded(a, by * (m + s)), block.negative & xp.expand_dims(taking, axis=0)))
+        return pull, push, numeric.number_of(xp, block.positive, a.compute)
 
     xp = a.xp
     pull, push, members = batch.each(each, whole=(numbers >= 0, *_learnt(*settings)), buffers=10)
@@ -292,7 +295,7 @@ def soft_triple(
         return xp.sum(share * s, axis=-1) / xp.sum(share, axis=-1)
 
     rest = found.rest(by, merge, g, buffers=14)
-    values = core.softplus(xp, rest - core.bounded(a, by * (merge(found.cosines(), g) - m)))
+    values = numeric.softplus(xp, rest - scoring.bounded(a, by * (merge(found.cosines(), g) - m)))
     return core.reduce(a, values, reduction=reduction, weights=weights, active=found.active, return_count=return_count)
 
 
@@ -348,7 +351,7 @@ def sparse_centers(centers: Array, *, reduction: str = "mean", weights: Any = No
     if len(shape) != 3:
         raise ValueError(f"centers has shape {checks.shown(shape)}: expected (classes, centers, features).")
     xp, k = a.xp, shape[1]
-    u = core.unit(a, a["centers"])
+    u = scoring.unit(a, a["centers"])
     total = xp.sum(cdist(u, metric="euclidean"), axis=(-2, -1))  # each pair twice
     values = total / (2 * k * (k - 1) if isinstance(k, int) and k > 1 else 1)
     active = xp.full_like(values, 1.0 if not isinstance(k, int) or k > 1 else 0.0) > 0

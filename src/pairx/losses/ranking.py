@@ -7,15 +7,18 @@ from typing import Any
 
 from .. import checks
 from . import _core as core
-from ._core import Block, loss
+from . import _numeric as numeric
+from . import _score as scoring
+from ._batch import Batch, Block
+from ._core import loss
 
 Array = Any
 
 
 def _cosine_batch(
-    a: core.Arrays, labels: Any, y_labels: Any, positives: Any, negatives: Any, max_bytes: Any, how: core.Score | None = None
-) -> core.Batch:
-    return core.Batch(
+    a: core.Arrays, labels: Any, y_labels: Any, positives: Any, negatives: Any, max_bytes: Any, how: scoring.Score | None = None
+) -> Batch:
+    return Batch(
         a,
         "x",
         "y",
@@ -23,7 +26,7 @@ def _cosine_batch(
         y_labels=y_labels,
         positives=positives,
         negatives=negatives,
-        score=how or core.Score(None, "cosine"),
+        score=how or scoring.Score(None, "cosine"),
         max_bytes=max_bytes,
     )
 
@@ -31,12 +34,12 @@ def _cosine_batch(
 def _weighted(a: core.Arrays, gap: Array, mask: Array, by: Any, constant: bool) -> Array:
     """Mean of the gaps in the mask, weighted by e^(by gap); 0 over nothing."""
     xp = a.xp
-    z = core.bounded(a, xp.where(mask, gap, xp.zeros_like(gap)) * by)
-    total = core.lse(a, z, mask)
+    z = scoring.bounded(a, xp.where(mask, gap, xp.zeros_like(gap)) * by)
+    total = numeric.lse(a, z, mask)
     none = xp.isinf(total)
     total = xp.expand_dims(xp.where(none, xp.zeros_like(total), total), axis=-1)
     share = xp.exp(xp.where(mask, z - total, xp.zeros_like(z)))
-    return core.among(xp, mask, (a.backend.detach(share) if constant else share) * gap)
+    return numeric.among(xp, mask, (a.backend.detach(share) if constant else share) * gap)
 
 
 @loss(
@@ -133,18 +136,18 @@ def ranked_list(
         a.number("negative_scale", negative_scale),
     )
     if metric is None and similarity is None:
-        a.values.update({k: core.unit(a, v) for k, v in a.values.items() if v is not None})
-    how = core.score(metric, similarity, default_metric="euclidean")
+        a.values.update({k: scoring.unit(a, v) for k, v in a.values.items() if v is not None})
+    how = scoring.score(metric, similarity, default_metric="euclidean")
     batch = _cosine_batch(a, labels, y_labels, positives, negatives, max_bytes, how)
 
     def anchors(block: Block, cut: Any, whole: Any) -> tuple[Array, ...]:
         xp, found = a.xp, iter(whole)
         top, m, share, tp, tn = (v if isinstance(v, float) else next(found) for v in settings)
-        d = core.bounded(a, block.apart())
+        d = scoring.bounded(a, block.apart())
         h, g = d - (top - m), top - d
         pull = _weighted(a, h, block.positive & (h > 0), tp, constant_weights)
         push = _weighted(a, g, block.negative & (g > 0), tn, constant_weights)
-        return (1.0 - share) * pull + share * push, core.number_of(xp, block.positive | block.negative, a.compute) > 0
+        return (1.0 - share) * pull + share * push, numeric.number_of(xp, block.positive | block.negative, a.compute) > 0
 
     values, active = batch.each(anchors, whole=tuple(v for v in settings if not isinstance(v, float)), buffers=14)
     return core.reduce(a, values, reduction=reduction, weights=weights, active=active, return_count=return_count)
@@ -175,7 +178,7 @@ def _histograms(a: core.Arrays, s: Array, masks: tuple[Array, ...], bins: int) -
         second = xp.astype((digit == digits(q)) & xp.expand_dims(mask, axis=1), a.compute)
         sides = []
         for side in (1.0 - part, part):
-            total = core.dots(a, first, second * side)
+            total = scoring.dots(a, first, second * side)
             sides.append(xp.reshape(total, (a.backend.shape(total)[0], p * q))[:, :bins])
         edge = xp.zeros_like(sides[0][:, :1])
         found.append(xp.concat([sides[0], edge], axis=1) + xp.concat([edge, sides[1]], axis=1))
@@ -257,7 +260,7 @@ def fast_ap(
         ranked, before = xp.cumulative_sum(near, axis=-1), xp.cumulative_sum(near + far, axis=-1)
         some = before > 0
         precision = xp.where(some, ranked, xp.zeros_like(ranked)) / xp.where(some, before, xp.ones_like(before))
-        positive = core.number_of(xp, block.positive, a.compute)
+        positive = numeric.number_of(xp, block.positive, a.compute)
         have = positive > 0
         found = xp.sum(near * precision, axis=-1) / xp.where(have, positive, xp.ones_like(positive))
         return 1.0 - found, have
@@ -332,7 +335,7 @@ def histogram(
 
     def anchors(block: Block, cut: Any, whole: Any) -> tuple[Array, ...]:
         masks = (block.positive, block.negative)
-        return (*_histograms(a, block.alike(), masks, count), *(core.number_of(xp, m, a.compute) for m in masks))
+        return (*_histograms(a, block.alike(), masks, count), *(numeric.number_of(xp, m, a.compute) for m in masks))
 
     alike, apart, pairs, others = (xp.sum(v, axis=0) for v in batch.each(anchors, buffers=8 * (math.isqrt(count) + 2)))
     pairs, others = a.backend.detach(pairs), a.backend.detach(others)
@@ -342,7 +345,7 @@ def histogram(
     return core.reduce(a, value, reduction=reduction, weights=weights, active=active, return_count=return_count)
 
 
-def _most(a: core.Arrays, batch: core.Batch) -> Any:
+def _most(a: core.Arrays, batch: Batch) -> Any:
     """The largest number of positives of an anchor, where that can be seen; else the number of candidates."""
     xp, backend = a.xp, a.backend
     same = batch.same
@@ -355,7 +358,7 @@ def _most(a: core.Arrays, batch: core.Batch) -> Any:
     else:
         if backend.traced(*(v for r in (same, batch.positives) if r is not None for v in (*r.cut, *r.whole)), batch.x, batch.y):
             return batch.n
-        counts = batch.each(lambda block, cut, whole: (core.number_of(xp, block.positive, a.compute),))[0]
+        counts = batch.each(lambda block, cut, whole: (numeric.number_of(xp, block.positive, a.compute),))[0]
         if 0 in backend.shape(counts):
             return batch.n
         found = xp.max(backend.detach(counts))
@@ -434,14 +437,14 @@ def smooth_ap(
     """
     a = core.arrays(x=x, y=y)
     t = a.number("temperature", temperature, positive=True, zero_ok=False)
-    how = core.score(metric, similarity, default_similarity="cosine")
+    how = scoring.score(metric, similarity, default_similarity="cosine")
     batch = _cosine_batch(a, labels, y_labels, positives, negatives, max_bytes, how)
     most, xp = _most(a, batch), a.xp
 
     def above(s: Array, mask: Array, mine: Array, t: Any) -> Array:
         """(c, b) 1 + how many in the mask are more alike than ``mine``, which is one of them and has 1/2 from itself."""
-        z = core.bounded(a, xp.expand_dims(s, axis=0) - xp.expand_dims(mine, axis=-1)) / (2.0 * t)
-        return 0.5 + core.among(xp, xp.expand_dims(mask, axis=0), 0.5 + 0.5 * xp.tanh(z))
+        z = scoring.bounded(a, xp.expand_dims(s, axis=0) - xp.expand_dims(mine, axis=-1)) / (2.0 * t)
+        return 0.5 + numeric.among(xp, xp.expand_dims(mask, axis=0), 0.5 + 0.5 * xp.tanh(z))
 
     def terms(cut: Any, whole: Any) -> tuple[Array, ...]:
         (mine, real), (s, candidate, near, part, *learnt) = cut, whole
@@ -450,8 +453,8 @@ def smooth_ap(
         return (xp.where(real, found, xp.zeros_like(found)),)
 
     def anchors(block: Block, cut: Any, whole: Any) -> tuple[Array, ...]:
-        s = core.bounded(a, block.alike())
-        count = core.number_of(xp, block.positive, a.compute)
+        s = scoring.bounded(a, block.alike())
+        count = numeric.number_of(xp, block.positive, a.compute)
         have = count > 0
         near = xp.sort(xp.where(block.positive, s, xp.full_like(s, -math.inf)), axis=-1, descending=True)
         near = near if most is batch.n else near[:, :most]

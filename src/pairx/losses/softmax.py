@@ -6,7 +6,10 @@ from typing import Any
 
 from .. import plan as plans
 from . import _core as core
-from ._core import Block, loss
+from . import _numeric as numeric
+from . import _score as scoring
+from ._batch import Batch, Block
+from ._core import loss
 
 Array = Any
 
@@ -94,8 +97,8 @@ def supcon(
     """
     a = core.arrays(x=x, y=y)
     scale = core.temperature(a, temperature)
-    how = core.score(metric, similarity, default_similarity="cosine")
-    batch = core.Batch(
+    how = scoring.score(metric, similarity, default_similarity="cosine")
+    batch = Batch(
         a,
         "x",
         "y",
@@ -112,10 +115,10 @@ def supcon(
     def anchors(block: Block, cut: Any, whole: Any) -> tuple[Array, ...]:
         xp = a.xp
         s = block.logits(scale.of(whole))
-        count = core.number_of(xp, block.positive, a.compute)
+        count = numeric.number_of(xp, block.positive, a.compute)
         some = xp.where(count > 0, count, xp.ones_like(count))
-        total = core.lse(a, s, block.positive | block.negative if told else block.other)
-        value = xp.where(count > 0, total, xp.zeros_like(total)) - core.among(xp, block.positive, s) / some
+        total = numeric.lse(a, s, block.positive | block.negative if told else block.other)
+        value = xp.where(count > 0, total, xp.zeros_like(total)) - numeric.among(xp, block.positive, s) / some
         return value, count > 0
 
     return batch.reduced(anchors, whole=scale.whole, buffers=5, reduction=reduction, weights=weights, return_count=return_count)
@@ -215,10 +218,10 @@ def nt_xent(
     """
     a = core.arrays(x=x, y=y)
     scale = core.temperature(a, temperature)
-    how = core.score(metric, similarity, default_similarity="cosine")
+    how = scoring.score(metric, similarity, default_similarity="cosine")
     if labels is None and positives is None and y is not None:
         return _two_views(a, how, scale, reduction, weights, return_count, max_bytes)
-    batch = core.Batch(
+    batch = Batch(
         a,
         "x",
         "y",
@@ -233,37 +236,37 @@ def nt_xent(
     return _each_pair(batch, scale, keep_positives, reduction=reduction, weights=weights, return_count=return_count)
 
 
-def _each_pair(batch: core.Batch, scale: core.Scale, keep_positives: bool, **how: Any) -> Any:
+def _each_pair(batch: Batch, scale: core.Scale, keep_positives: bool, **how: Any) -> Any:
     """Sum over the positives j of an anchor of log(1 + sum over negatives of e^(s_ik - s_ij))."""
     a, xp = batch.a, batch.a.xp
 
     def anchors(block: Block, cut: Any, whole: Any) -> tuple[Array, ...]:
         s = block.logits(scale.of(whole))
         positive = block.positive
-        count = core.number_of(xp, positive, a.compute)
+        count = numeric.number_of(xp, positive, a.compute)
         if keep_positives:
-            total = core.lse(a, s, positive | block.negative)
-            value = xp.where(count > 0, total * count, xp.zeros_like(total)) - core.among(xp, positive, s)
+            total = numeric.lse(a, s, positive | block.negative)
+            value = xp.where(count > 0, total * count, xp.zeros_like(total)) - numeric.among(xp, positive, s)
             return xp.where(count > 0, value, xp.zeros_like(value)), count > 0, count
-        total = core.lse(a, s, block.negative)
+        total = numeric.lse(a, s, block.negative)
         some = ~xp.isinf(total)
         total = xp.expand_dims(xp.where(some, total, xp.zeros_like(total)), axis=-1)
-        value = core.among(xp, positive, core.softplus(xp, total - s))
+        value = numeric.among(xp, positive, numeric.softplus(xp, total - s))
         return xp.where(some, value, xp.zeros_like(value)), count > 0, count
 
     return batch.reduced(anchors, whole=scale.whole, buffers=9, **how)
 
 
 def _two_views(
-    a: core.Arrays, score: core.Score, scale: core.Scale, reduction: str, weights: Any, return_count: bool, max_bytes: Any
+    a: core.Arrays, score: scoring.Score, scale: core.Scale, reduction: str, weights: Any, return_count: bool, max_bytes: Any
 ) -> Any:
     """All rows of both views against all others."""
-    batch = core.Batch(a, "x", "y", paired=True, score=score, max_bytes=max_bytes)
+    batch = Batch(a, "x", "y", paired=True, score=score, max_bytes=max_bytes)
     view, _ = batch.both_views()
 
     def anchors(block: Block, cut: Any, whole: Any) -> tuple[Array, ...]:
         xp, by = a.xp, scale.of(whole)
-        value = core.lse(a, block.logits(by), block.other) - score.paired_logits(a, block.x, cut[0], by)
+        value = numeric.lse(a, block.logits(by), block.other) - score.paired_logits(a, block.x, cut[0], by)
         return value, xp.ones_like(value, dtype=xp.bool)
 
     return batch.reduced(
@@ -363,15 +366,15 @@ def multi_positive(
         )
     a = core.arrays(x=x, y=y)
     scale = core.temperature(a, temperature)
-    how = core.score(metric, similarity, default_similarity="cosine")
-    batch = core.Batch(a, "x", "y", positives=positives, negatives=negatives, score=how, max_bytes=max_bytes)
+    how = scoring.score(metric, similarity, default_similarity="cosine")
+    batch = Batch(a, "x", "y", positives=positives, negatives=negatives, score=how, max_bytes=max_bytes)
 
     def anchors(block: Block, cut: Any, whole: Any) -> tuple[Array, ...]:
         xp = a.xp
         s = block.logits(scale.of(whole))
-        inside = core.lse(a, s, block.positive)
+        inside = numeric.lse(a, s, block.positive)
         some = ~xp.isinf(inside)
-        total = core.lse(a, s, block.other if negatives is None else block.positive | block.negative)
+        total = numeric.lse(a, s, block.other if negatives is None else block.positive | block.negative)
         zero = xp.zeros_like(total)
         return xp.where(some, total, zero) - xp.where(some, inside, zero), some
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from .. import checks
 from . import _core as core
+from . import _score as scoring
 from ._core import loss
 
 Array = Any
@@ -36,7 +37,7 @@ def _features(
     xp, d = a.xp, a.backend.shape(x)[0]
 
     def run(cut: Any, whole: Any) -> tuple[Array, ...]:
-        return function(core.dots(a, cut[0], whole[0]), xp.expand_dims(cut[1], axis=-1) == xp.expand_dims(whole[1], axis=0))
+        return function(scoring.dots(a, cut[0], whole[0]), xp.expand_dims(cut[1], axis=-1) == xp.expand_dims(whole[1], axis=0))
 
     room = core.budget(max_bytes)
     number = core.rows(a, d)
@@ -226,7 +227,7 @@ def barlow_twins(
     a = _views(x, y)
     xp = a.xp
     factor = a.number("redundancy", redundancy)
-    first, second = (core.unit(a, xp.matrix_transpose(_centred(a, a[k]))) for k in ("x", "y"))
+    first, second = (scoring.unit(a, xp.matrix_transpose(_centred(a, a[k]))) for k in ("x", "y"))
 
     def block(c: Array, same: Array) -> tuple[Array, ...]:
         zero = xp.zeros_like(c)

@@ -6,7 +6,10 @@ import math
 from typing import Any
 
 from . import _core as core
-from ._core import Arrays, Batch, Block, Learnt, loss
+from . import _numeric as numeric
+from . import _score as scoring
+from ._batch import Batch, Block
+from ._core import Arrays, Learnt, loss
 
 Array = Any
 
@@ -19,10 +22,10 @@ def _soft_sum(a: Arrays, z: Array, k: Any, mask: Array) -> Array:
     z = xp.where(mask, z, xp.full_like(z, -math.inf))
     if isinstance(a.backend.shape(z)[-1], int) and a.backend.shape(z)[-1] == 0:
         return xp.sum(z, axis=-1)
-    top = core.hinge(xp, a.backend.detach(xp.max(z, axis=-1)))  # the 1 is e^(k 0)
+    top = numeric.hinge(xp, a.backend.detach(xp.max(z, axis=-1)))  # the 1 is e^(k 0)
     rest = z - xp.expand_dims(top, axis=-1)
     rest = xp.where(mask, rest, xp.zeros_like(rest))
-    total = xp.exp(-k * top) + core.among(xp, mask, xp.exp(k * rest))
+    total = xp.exp(-k * top) + numeric.among(xp, mask, xp.exp(k * rest))
     return top + xp.log(total) / k
 
 
@@ -94,7 +97,7 @@ def multi_similarity(
     a = core.arrays(x=x, y=y)
     xp = a.xp
     learnt = Learnt(a, {"alpha": _POSITIVE, "beta": _POSITIVE}, alpha=alpha, beta=beta, base=base)
-    how = core.score(metric, similarity, default_similarity="cosine")
+    how = scoring.score(metric, similarity, default_similarity="cosine")
     batch = Batch(a, "x", "y", labels=labels, y_labels=y_labels, positives=positives, negatives=negatives, score=how, max_bytes=max_bytes)
 
     def anchors(block: Block, cut: Any, whole: Any) -> tuple[Array, ...]:
@@ -179,7 +182,7 @@ def circle(
     a = core.arrays(x=x, y=y)
     xp = a.xp
     learnt = Learnt(a, {"gamma": _POSITIVE}, margin=margin, gamma=gamma)
-    how = core.score(metric, similarity, default_similarity="cosine")
+    how = scoring.score(metric, similarity, default_similarity="cosine")
     batch = Batch(a, "x", "y", labels=labels, y_labels=y_labels, positives=positives, negatives=negatives, score=how, max_bytes=max_bytes)
 
     def anchors(block: Block, cut: Any, whole: Any) -> tuple[Array, ...]:
@@ -187,11 +190,11 @@ def circle(
         m = p["margin"]
         s = block.alike()
         still = a.backend.detach(s)
-        near = core.bounded(a, core.hinge(xp, 1.0 + m - still) * (1.0 - m - s) * p["gamma"])
-        far = core.bounded(a, core.hinge(xp, still + m) * (s - m) * p["gamma"])
+        near = scoring.bounded(a, numeric.hinge(xp, 1.0 + m - still) * (1.0 - m - s) * p["gamma"])
+        far = scoring.bounded(a, numeric.hinge(xp, still + m) * (s - m) * p["gamma"])
         active = xp.any(block.positive, axis=-1) & xp.any(block.negative, axis=-1)
-        both = [xp.where(active, core.lse(a, z, mask), 0.0) for z, mask in ((near, block.positive), (far, block.negative))]
-        return xp.where(active, core.softplus(xp, both[0] + both[1]), 0.0), active
+        both = [xp.where(active, numeric.lse(a, z, mask), 0.0) for z, mask in ((near, block.positive), (far, block.negative))]
+        return xp.where(active, numeric.softplus(xp, both[0] + both[1]), 0.0), active
 
     values, active = batch.each(anchors, whole=learnt.whole, buffers=14)
     return core.reduce(a, values, reduction=reduction, weights=weights, active=active, return_count=return_count)
@@ -269,17 +272,17 @@ def lifted_structure(
     a = core.arrays(x=x)
     xp = a.xp
     learnt = Learnt(a, margin=margin)
-    how = core.score(metric, similarity, default_metric="euclidean")
+    how = scoring.score(metric, similarity, default_metric="euclidean")
     batch = Batch(a, "x", None, labels=labels, positives=positives, negatives=negatives, score=how, max_bytes=max_bytes)
     low = -float(xp.finfo(a.compute).max) / 8
 
     def hardest(block: Block, cut: Any, whole: Any) -> tuple[Array, ...]:
-        z = learnt.of(whole)["margin"] - core.bounded(a, block.apart())
+        z = learnt.of(whole)["margin"] - scoring.bounded(a, block.apart())
         if hard:
             z = xp.where(block.negative, z, xp.full_like(z, low))
             top = xp.sum(z, axis=-1) if isinstance(batch.n, int) and batch.n == 0 else xp.max(z, axis=-1)
         else:
-            top = core.lse(a, z, block.negative)
+            top = numeric.lse(a, z, block.negative)
         some = xp.any(block.negative, axis=-1)
         return xp.where(some, top, xp.full_like(top, low)), some
 
@@ -292,8 +295,8 @@ def lifted_structure(
         if not hard:
             joint = joint + xp.log1p(xp.exp(-xp.abs(mine - theirs)))
         against = block.positive & (xp.expand_dims(cut[1], axis=-1) | xp.expand_dims(whole[1], axis=0))
-        z = core.hinge(xp, xp.where(against, d + joint, xp.zeros_like(d)))
-        return 0.5 * xp.sum(core.square(xp, z), axis=-1), core.number_of(xp, block.positive, a.compute)
+        z = numeric.hinge(xp, xp.where(against, d + joint, xp.zeros_like(d)))
+        return 0.5 * xp.sum(numeric.square(xp, z), axis=-1), numeric.number_of(xp, block.positive, a.compute)
 
     total, count = batch.each(anchors, cut=(top, some), whole=(top, some), buffers=12)
     active = count > 0
@@ -368,16 +371,16 @@ def generalized_lifted_structure(
     a = core.arrays(x=x, y=y)
     xp = a.xp
     learnt = Learnt(a, margin=margin)
-    how = core.score(metric, similarity, default_metric="euclidean")
+    how = scoring.score(metric, similarity, default_metric="euclidean")
     batch = Batch(a, "x", "y", labels=labels, y_labels=y_labels, positives=positives, negatives=negatives, score=how, max_bytes=max_bytes)
 
     def anchors(block: Block, cut: Any, whole: Any) -> tuple[Array, ...]:
-        d = core.bounded(a, block.apart())
+        d = scoring.bounded(a, block.apart())
         some = xp.any(block.positive, axis=-1)
         both = some & xp.any(block.negative, axis=-1)
-        near = xp.where(both, core.lse(a, d, block.positive), 0.0)
-        far = xp.where(both, core.lse(a, learnt.of(whole)["margin"] - d, block.negative), 0.0)
-        return core.hinge(xp, near + far), some
+        near = xp.where(both, numeric.lse(a, d, block.positive), 0.0)
+        far = xp.where(both, numeric.lse(a, learnt.of(whole)["margin"] - d, block.negative), 0.0)
+        return numeric.hinge(xp, near + far), some
 
     values, active = batch.each(anchors, whole=learnt.whole, buffers=12)
     return core.reduce(a, values, reduction=reduction, weights=weights, active=active, return_count=return_count)

@@ -8,6 +8,8 @@ from typing import Any
 from .. import checks
 from .. import plan as plans
 from . import _core as core
+from . import _numeric as numeric
+from . import _score as scoring
 from ._core import loss
 
 Array = Any
@@ -40,15 +42,15 @@ def difference_of_squares(a: core.Arrays, u: Array, v: Array) -> Array:
     """|u|^2 - |v|^2 of rows, whose slope is that of the squares themselves: no norm is differentiated where it is large or 0."""
     xp = a.xp
     fixed = [a.backend.detach(w) for w in (u, v)]
-    plain = core.Score("euclidean", None)
+    plain = scoring.Score("euclidean", None)
     near, far = (plain.paired_apart(a, w, xp.zeros_like(w)) for w in fixed)
     up, down = (xp.sum((w + f) * (w - f), axis=-1) for w, f in zip((u, v), fixed, strict=True))  # 0, with a slope
     return gap(a, near, far, True) + up - down
 
 
-def compared(metric: Any, similarity: str | None, squared: bool) -> core.Score:
+def compared(metric: Any, similarity: str | None, squared: bool) -> scoring.Score:
     """How rows are compared; squares are of distances only."""
-    how = core.score(metric, similarity, default_metric="euclidean")
+    how = scoring.score(metric, similarity, default_metric="euclidean")
     if squared and how.similarity is not None:
         raise ValueError(f"squared=True: of a metric, not of similarity={how.similarity!r}.")
     return how
@@ -86,7 +88,7 @@ def _told(a: core.Arrays, triplets: Any, sizes: tuple[Any, ...]) -> tuple[Array,
 
 
 def _walk(
-    a: core.Arrays, how: core.Score, triplets: Any, function: Any, extra: tuple[Array, ...], max_bytes: int | str | None
+    a: core.Arrays, how: scoring.Score, triplets: Any, function: Any, extra: tuple[Array, ...], max_bytes: int | str | None
 ) -> tuple[Array, Array]:
     """``function(x, y, z, *extra)`` of the rows that the lists name, a block of triplets at a time: values, and which there are."""
     xp = a.xp
@@ -225,7 +227,7 @@ def triplet(
             if swap:
                 far = _smaller(a.xp, far, how.paired_apart(a, y, z))
             found = gap(a, near, far, squared) + m
-        return core.softplus(a.xp, found) if soft else hinge(a.xp, found)
+        return numeric.softplus(a.xp, found) if soft else hinge(a.xp, found)
 
     if triplets is not None:
         found, there = _walk(a, how, triplets, values, () if isinstance(m, float) else (m,), max_bytes)
@@ -290,7 +292,7 @@ def triplet_angular(
     """
     a = core.arrays(anchor=anchor, positive=positive, negative=negative)
     tangent = tangent_of(alpha)
-    how = core.Score(None, "cosine") if normalize else core.Score("euclidean", None)
+    how = scoring.Score(None, "cosine") if normalize else scoring.Score("euclidean", None)
     plans.choice("mean_over", mean_over, MEAN_OVER)
 
     def values(x: Array, y: Array, z: Array) -> Array:

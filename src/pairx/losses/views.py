@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from . import _core as core
-from ._core import Block, loss
+from . import _numeric as numeric
+from . import _score as scoring
+from ._batch import Batch, Block
+from ._core import loss
 from .softmax import _each_pair
 
 Array = Any
 
 
 def _infonce(
-    batch: core.Batch,
+    batch: Batch,
     scale: core.Scale,
     negatives: Array | None = None,
     negatives_mask: Array | None = None,
@@ -28,16 +31,16 @@ def _infonce(
     def anchors(block: Block, cut: Any, whole: Any) -> tuple[Array, ...]:
         by = scale.of(whole)
         s = score.paired_logits(a, block.x, cut[0], by)
-        parts = [core.lse(a, block.logits(by)) if in_batch else s]
+        parts = [numeric.lse(a, block.logits(by)) if in_batch else s]
         if negatives is not None:
             there, *mask = cut[1:] if each else whole[: len(theirs)]
             if each:
-                found = core.bounded(a, _against_own(a, score, block.x, there, by))
+                found = scoring.bounded(a, _against_own(a, score, block.x, there, by))
             else:
                 found = score.logits(a, block.x, there, by, block.max_bytes)
             valid = None if not mask else mask[0] if each else xp.broadcast_to(mask[0], a.backend.shape(found))
-            parts.append(core.lse(a, found, valid))
-        total = parts[0] if len(parts) == 1 else core.lse(a, xp.stack(parts, axis=-1))
+            parts.append(numeric.lse(a, found, valid))
+        total = parts[0] if len(parts) == 1 else numeric.lse(a, xp.stack(parts, axis=-1))
         return total - s, xp.ones_like(s, dtype=xp.bool)
 
     k = 0 if negatives is None else a.backend.shape(negatives)[-2]
@@ -45,7 +48,7 @@ def _infonce(
     return batch.reduced(anchors, cut=(batch.y, *mine), whole=(*theirs, *scale.whole), buffers=4 * (1 + wide), **how)
 
 
-def _against_own(a: core.Arrays, score: core.Score, x: Array, own: Array, scale: Any) -> Array:
+def _against_own(a: core.Arrays, score: scoring.Score, x: Array, own: Array, scale: Any) -> Array:
     """(b, k) scores of each anchor against its own k candidates."""
     xp = a.xp
     if score.similarity is not None:
@@ -56,7 +59,7 @@ def _against_own(a: core.Arrays, score: core.Score, x: Array, own: Array, scale:
     return -scale * paired(x, own, score.metric)
 
 
-def _told(a: core.Arrays, score: core.Score, mask: Any) -> tuple[Array | None, Array | None]:
+def _told(a: core.Arrays, score: scoring.Score, mask: Any) -> tuple[Array | None, Array | None]:
     """Explicit negatives, prepared, and which of them count."""
     from .. import checks
 
@@ -159,11 +162,11 @@ def info_nce(
     """
     a = core.arrays(x=x, y=y, negatives=negatives)
     scale = core.temperature(a, temperature)
-    how = core.score(metric, similarity, default_similarity="cosine")
+    how = scoring.score(metric, similarity, default_similarity="cosine")
     more, mask = _told(a, how, negatives_mask)
 
     def way(first: str, second: str) -> Any:
-        batch = core.Batch(a, first, second, paired=True, score=how, max_bytes=max_bytes)
+        batch = Batch(a, first, second, paired=True, score=how, max_bytes=max_bytes)
         return _infonce(batch, scale, more, mask, in_batch, reduction=reduction, weights=weights, return_count=return_count)
 
     return _both(way, return_count) if symmetric else way("x", "y")
@@ -251,10 +254,10 @@ def clip(
         scale = core.temperature(a, 0.07 if temperature is None else temperature)
     else:
         scale = core.Scale(a.number("logit_scale", logit_scale), False)
-    how = core.score(metric, similarity, default_similarity="cosine")
+    how = scoring.score(metric, similarity, default_similarity="cosine")
 
     def way(first: str, second: str) -> Any:
-        batch = core.Batch(a, first, second, paired=True, score=how, max_bytes=max_bytes)
+        batch = Batch(a, first, second, paired=True, score=how, max_bytes=max_bytes)
         return _infonce(batch, scale, reduction=reduction, weights=weights, return_count=return_count)
 
     return _both(way, return_count)
@@ -330,14 +333,14 @@ def siglip(
     a = core.arrays(x=x, y=y)
     by = core.Scale(a.number("scale", scale), False)
     offset = core.Scale(a.number("bias", bias), False)
-    how = core.score(metric, similarity, default_similarity="cosine")
-    batch = core.Batch(a, "x", "y", paired=True, score=how, max_bytes=max_bytes)
+    how = scoring.score(metric, similarity, default_similarity="cosine")
+    batch = Batch(a, "x", "y", paired=True, score=how, max_bytes=max_bytes)
 
     def anchors(block: Block, cut: Any, whole: Any) -> tuple[Array, ...]:
         xp = a.xp
         s = block.logits(by.of(whole[: len(by.whole)])) + offset.of(whole[len(by.whole) :])
         z = xp.where(block.paired, -s, s)
-        value = xp.sum(core.softplus(xp, z), axis=-1)
+        value = xp.sum(numeric.softplus(xp, z), axis=-1)
         return value, xp.ones_like(value, dtype=xp.bool)
 
     return batch.reduced(
@@ -415,14 +418,14 @@ def decoupled(
     """
     a = core.arrays(x=x, y=y)
     scale = core.temperature(a, temperature)
-    how = core.score(metric, similarity, default_similarity="cosine")
-    batch = core.Batch(a, "x", "y", paired=True, score=how, max_bytes=max_bytes)
+    how = scoring.score(metric, similarity, default_similarity="cosine")
+    batch = Batch(a, "x", "y", paired=True, score=how, max_bytes=max_bytes)
     view, partner = batch.both_views()
 
     def anchors(block: Block, cut: Any, whole: Any) -> tuple[Array, ...]:
         xp, by = a.xp, scale.of(whole)
         theirs = xp.expand_dims(cut[1], axis=-1) != xp.expand_dims(block.columns, axis=0)
-        total = core.lse(a, block.logits(by), block.other & theirs)
+        total = numeric.lse(a, block.logits(by), block.other & theirs)
         some = ~xp.isinf(total)
         value = xp.where(some, total, xp.zeros_like(total)) - how.paired_logits(a, block.x, cut[0], by)
         return xp.where(some, value, xp.zeros_like(value)), some
@@ -499,12 +502,12 @@ def n_pair(
     0.313262
     """
     a = core.arrays(x=x, y=y)
-    how = core.score(None, "dot")
+    how = scoring.score(None, "dot")
     scale = core.Scale(1.0, False)
     given: dict[str, Any] = {"reduction": reduction, "weights": weights, "return_count": return_count}
     if labels is None and y is not None:
-        return _infonce(core.Batch(a, "x", "y", paired=True, score=how, max_bytes=max_bytes), scale, **given)
+        return _infonce(Batch(a, "x", "y", paired=True, score=how, max_bytes=max_bytes), scale, **given)
     if labels is None:
         raise TypeError("y: pass the positives, or labels.")
-    batch = core.Batch(a, "x", "y", labels=labels, y_labels=y_labels, score=how, max_bytes=max_bytes)
+    batch = Batch(a, "x", "y", labels=labels, y_labels=y_labels, score=how, max_bytes=max_bytes)
     return _each_pair(batch, scale, False, **given)

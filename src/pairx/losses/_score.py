@@ -1,0 +1,142 @@
+"""How two rows are compared: a metric or a similarity, and the one place where the two turn into each other."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from .. import plan as plans
+from ._core import Arrays, block_rows, budget
+
+Array = Any
+
+
+@dataclass(frozen=True)
+class Score:
+    """How two rows are compared: the one place where distances and similarities turn into each other."""
+
+    metric: Any
+    similarity: str | None
+
+    def rows(self, a: Arrays, x: Array) -> Array:
+        """What is done to each row once."""
+        if self.similarity is None:
+            return x
+        if self.similarity == "dot":
+            return moderate(a, x)
+        m, d = a.backend.shape(x)[0], a.backend.shape(x)[-1]
+        if not isinstance(m, int) or not isinstance(d, int) or a.backend.traced(x):
+            return unit(a, x)
+        # In blocks, since half a dozen arrays of the size of x would wait for the gradient.
+        return a.backend.blockwise(a.backend, lambda cut, whole: (unit(a, cut[0]),), (x,), (), block_rows(a, m, d, 8, 1 << 22))[0]
+
+    def apart(self, a: Arrays, x: Array, y: Array, max_bytes: int | None = None) -> Array:
+        """(b, n) distances of prepared rows: smaller is closer. 1 - cosine; minus the dot product."""
+        if self.similarity is not None:
+            s = self.alike(a, x, y)
+            return 1.0 - s if self.similarity == "cosine" else -s
+        from ..distances import cdist
+
+        return cdist(x, y, self.metric, max_bytes=max_bytes)
+
+    def alike(self, a: Arrays, x: Array, y: Array, max_bytes: int | None = None) -> Array:
+        """(b, n) similarities of prepared rows: larger is closer. Minus the distance."""
+        if self.similarity is None:
+            return -self.apart(a, x, y, max_bytes)
+        return products(a, x, y)
+
+    def logits(self, a: Arrays, x: Array, y: Array, scale: Any, max_bytes: int | None = None) -> Array:
+        """(b, n) similarities times ``scale``; where they are products, x is scaled: that is fewer numbers."""
+        if self.similarity is None:
+            return bounded(a, scale * self.alike(a, x, y, max_bytes))
+        return products(a, x * scale, y)
+
+    def paired_logits(self, a: Arrays, x: Array, y: Array, scale: Any) -> Array:
+        """(b,) similarities times ``scale``, row by row."""
+        if self.similarity is not None:
+            return a.xp.sum(x * scale * y, axis=-1)
+        return bounded(a, -scale * self.paired_apart(a, x, y))
+
+    def paired_apart(self, a: Arrays, x: Array, y: Array) -> Array:
+        """(b,) distances, row by row."""
+        if self.similarity is not None:
+            s = a.xp.sum(x * y, axis=-1)
+            return 1.0 - s if self.similarity == "cosine" else -s
+        from ..distances import paired
+
+        return paired(x, y, self.metric)
+
+    def chosen_apart(self, a: Arrays, x: Array, y: Array, i: Array, j: Array, max_bytes: int | str | None = None) -> Array:
+        """(pairs,) distances of rows i of x and rows j of y, gathered a block of pairs at a time."""
+        if self.similarity is None:
+            from ..distances import paired
+
+            return paired(x, None if y is x else y, self.metric, pairs=(i, j), max_bytes=max_bytes)
+
+        def some(cuts: tuple[Array, ...], wholes: tuple[Array, ...]) -> tuple[Array, ...]:
+            return (self.paired_apart(a, a.xp.take(wholes[0], cuts[0], axis=0), a.xp.take(wholes[1], cuts[1], axis=0)),)
+
+        step = block_rows(a, a.backend.shape(i)[0], a.backend.shape(x)[-1], 6, budget(max_bytes))
+        return a.backend.blockwise(a.backend, some, (i, j), (x, y), step)[0]
+
+
+def score(metric: Any, similarity: str | None, default_metric: Any = None, default_similarity: str | None = None) -> Score:
+    """The choice between ``metric=`` and ``similarity=``: one of them, or the loss's own."""
+    if metric is not None and similarity is not None:
+        raise TypeError(f"metric={metric!r} and similarity={similarity!r}: pass one of them.")
+    if metric is None and similarity is None:
+        metric, similarity = default_metric, default_similarity
+    if similarity is not None:
+        plans.choice("similarity", similarity, ("cosine", "dot"))
+    elif not callable(metric):
+        from ..metrics import lookup
+
+        lookup(metric, "distance")
+    return Score(metric, similarity)
+
+
+def unit(a: Arrays, x: Array) -> Array:
+    """Rows of length 1; a zero row stays 0, with gradient 0. No epsilon, and nothing overflows."""
+    from ..engine import largest
+
+    xp = a.xp
+    if isinstance(a.backend.shape(x)[-1], int) and a.backend.shape(x)[-1] == 0:
+        return x
+    x = x / a.backend.detach(largest(xp, x))
+    square = xp.sum(x * x, axis=-1, keepdims=True)
+    zero = square == 0
+    return xp.where(zero, xp.zeros_like(x), x / xp.sqrt(xp.where(zero, xp.ones_like(square), square)))
+
+
+def moderate(a: Arrays, x: Array) -> Array:
+    """Rows whose products cannot overflow: larger ones are scaled down, all by one factor, so that their order stays."""
+    xp, d = a.xp, a.backend.shape(x)[-1]
+    if (isinstance(d, int) and d == 0) or any(n == 0 for n in a.backend.shape(x) if isinstance(n, int)):
+        return x
+    most = math.sqrt(float(xp.finfo(x.dtype).max) / 4e6 / (d if isinstance(d, int) else 1e6))  # room for a temperature of 1e-6
+    fixed = a.backend.detach(x)
+    top = xp.maximum(xp.max(fixed), -xp.min(fixed))  # max(abs(x)) would copy x
+    if not a.backend.traced(x) and bool(top <= most):
+        return x
+    return x * (most / xp.maximum(top, xp.full_like(top, most)))
+
+
+def products(a: Arrays, x: Array, y: Array) -> Array:
+    """(b, n) dot products in full precision."""
+    if a.backend.lowered(x) is not None:
+        from ..distances import gram
+
+        return gram(x, y, "linear")
+    return a.xp.matmul(x, a.xp.matrix_transpose(y))
+
+
+def dots(a: Arrays, x: Array, y: Array) -> Array:
+    """(b, n) dot products, bounded so that differences of them are finite."""
+    return bounded(a, products(a, x, y))
+
+
+def bounded(a: Arrays, s: Array) -> Array:
+    """Values that overflowed become the largest that may still be subtracted from each other; NaN stays."""
+    top = float(a.xp.finfo(s.dtype).max) / 4
+    return a.xp.clip(s, -top, top)
