@@ -8,9 +8,9 @@ the built-in ones register in just the same way as anybody else's.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
 from types import SimpleNamespace
@@ -153,6 +153,8 @@ class Backend:
         library's own gather, without what ``take_along_axis`` does about other indices. None: ``xp.take_along_axis``.
     uniform
         ``uniform(rng, shape, like, dtype)``: random numbers in [0, 1) of the library's own kind of generator; None of any other.
+    natives
+        What the standard lacks and the library has in one piece, by name: ``relu``, with slope 0 at 0, and ``softplus``, with 1/2.
     repairs
         Whether ``run`` may call ``forward``, which looks at eager values and computes again what cancellation spoilt.
     lazy
@@ -192,6 +194,7 @@ class Backend:
     prompt: Callable[..., bool] = _never
     along: Callable[[Array, Array], Array] | None = None
     uniform: Callable[[Any, tuple[Any, ...], Array, Any], Array | None] = lambda rng, shape, like, dtype: None
+    natives: Mapping[str, Callable[[Array], Array]] = field(default_factory=dict)
     repairs: bool = True
     lazy: bool = False
     whole: bool = False

@@ -249,8 +249,12 @@ def assemble(
         itemsize=backend.itemsize(rule.answer),
         max_bytes=max_bytes,
         # Values have the same bits for any tile; sums of gradients do not, so their tiles must not depend on the threads.
-        tile_bytes=backend.tile_bytes if kernel is None else max(kernel.tile_bytes // plans.thread_count(), 1 << 20),
-        grad_bytes=None if kernel is None else kernel.tile_bytes,
+        tile_bytes=max(kernel.tile_bytes // plans.thread_count(), 1 << 20)
+        if kernel is not None
+        else max(PRODUCT_BYTES, backend.tile_bytes)
+        if chosen == "native"
+        else backend.tile_bytes,
+        grad_bytes=kernel.tile_bytes if kernel is not None else None if row.product == "dot" else backend.tile_bytes,
         free=lambda: backend.free_bytes(backend.device(x)) or free_ram(),
         allocates=allocates and out is None and not backend.lazy,
         threads=plans.thread_count() if kernel is not None or (backend.threads and chosen == "array") else 1,
@@ -311,6 +315,10 @@ COMPILE_FROM = 1 << 21
 """Below so many terms a call does not wait for the compiler; and the array engine takes about as long as compiling."""
 PRODUCT_FROM = 512
 """From so many features on a matrix product is faster than differences, cancellation and all: measured, see docs/design.md."""
+
+
+PRODUCT_BYTES = 32 << 20
+"""Scratch of a tile of the native engine: its rows are prepared for each tile again, which is little only where it has many pairs."""
 
 
 def uncompiled(backend: Backend, rule: Rule, engine: str | None, traced: bool, x: Array) -> tuple[str, str]:

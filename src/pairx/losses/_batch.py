@@ -92,6 +92,11 @@ class Block:
 
         return self._mask("negative", make)
 
+    @property
+    def either(self) -> Array | None:
+        """A positive or a negative; None where that is all."""
+        return self.other if self._told == (None, None) else self.positive | self.negative
+
     def apart(self) -> Array:
         """(b, n) distances: smaller is closer."""
         return self.score.apart(self.a, self.x, self.y, self.max_bytes)

@@ -10,28 +10,32 @@ from ._core import Arrays
 Array = Any
 
 
-def hinge(xp: Any, z: Array) -> Array:
-    """max(0, z), with gradient 0 at 0."""
-    return xp.where(z > 0, z, xp.zeros_like(z))
+def hinge(a: Arrays, z: Array) -> Array:
+    """max(0, z), with gradient 0 at 0; NaN stays."""
+    if (own := a.backend.natives.get("relu")) is not None:
+        return own(z)
+    return a.xp.where(z <= 0, a.xp.zeros_like(z), z)
 
 
 def square(xp: Any, z: Array) -> Array:
     """z^2 for z >= 0; infinite, with gradient 0, where it is not representable: its slope would be inf - inf in a sum over pairs."""
-    over = z > float(xp.finfo(z.dtype).max) ** 0.5
-    kept = xp.where(over, xp.zeros_like(z), z)
-    return xp.where(over, xp.full_like(z, math.inf), kept * kept)
+    z = xp.clip(z, None, 2 * float(xp.finfo(z.dtype).max) ** 0.5)
+    return z * z
 
 
-def softplus(xp: Any, z: Array) -> Array:
+def softplus(a: Arrays, z: Array) -> Array:
     """log(1 + e^z), for any z."""
+    if (own := a.backend.natives.get("softplus")) is not None:
+        return own(z)
+    xp = a.xp
     # At 0 libraries share the slope of a maximum differently (TensorFlow: 1 and 0); here it is 1/2 everywhere.
     above = xp.where(z == 0, 0.5 * z, xp.maximum(z, xp.zeros_like(z)))
     return above + xp.log1p(xp.exp(-xp.abs(z)))
 
 
-def log_sigmoid(xp: Any, z: Array) -> Array:
+def log_sigmoid(a: Arrays, z: Array) -> Array:
     """log(1 / (1 + e^-z))."""
-    return -softplus(xp, -z)
+    return -softplus(a, -z)
 
 
 def lse(a: Arrays, s: Array, mask: Array | None = None) -> Array:

@@ -58,14 +58,16 @@ class Terms:
         """``same`` is a mask, or the share of ``near`` in [0, 1]."""
         xp = a.xp
         if a.backend.kind(a.backend, same.dtype) == "bool":
-            # An infinite distance of a pair that is not near would be 0 times infinity in the gradient of its square.
-            return xp.where(same, self.near(xp.where(same, d, xp.zeros_like(d)), p), self.far(d, p))
+            return xp.where(same, self.near(d, p), self.far(d, p))
         zero = xp.zeros_like(d)
         near = self.near(xp.where(same > 0, d, zero), p)
         return xp.where(same > 0, same * near, zero) + xp.where(same < 1, (1.0 - same) * self.far(d, p), zero)
 
-    def took(self, xp: Any, value: Array, used: Array) -> Array:
-        return used & (value > 0) if self.nonzero else used
+    def took(self, value: Array, used: Array | None) -> Array | None:
+        """Which pairs take part, of those that are meant; None: all."""
+        if not self.nonzero:
+            return used
+        return value > 0 if used is None else used & (value > 0)
 
 
 def answer(
@@ -83,13 +85,13 @@ def answer(
     """The loss: one value for each given pair, or for each anchor where all pairs are looked at."""
     given = _given(a, who, score, max_bytes)
     if given is None:
-        values, mass, active = _all(a, who, terms, score, max_bytes, buffers)
-        return core.reduce(a, values, reduction=reduction, weights=weights, active=active, mass=mass, return_count=return_count)
+        how = {"reduction": reduction, "weights": weights, "return_count": return_count}
+        return _all(a, who, terms, score, max_bytes, buffers, **how)
     d, same, i = given
     own = {k: v if i is None else a.xp.take(v, i, axis=0) for k, v in terms.own.items()}
     p = {**terms.learnt.of(terms.learnt.whole), **own}
     values = terms.value(a, d, same, p)
-    active = terms.took(a.xp, values, a.xp.ones_like(values, dtype=a.xp.bool)) if terms.nonzero else None
+    active = terms.took(values, None)
     if terms.extra is not None:
         values = values + terms.extra(values, p)
     return core.reduce(a, values, reduction=reduction, weights=weights, active=active, return_count=return_count)
@@ -175,8 +177,8 @@ def _same(a: Arrays, value: Any, want: tuple[Any, ...]) -> Array:
 # --- all pairs ----------------------------------------------------------------------------------------------------------
 
 
-def _all(a: Arrays, who: Who, terms: Terms, score: Score, max_bytes: Any, buffers: int) -> tuple[Array, Array, Array]:
-    """For each anchor: the sum over its pairs, and their number; half of both where a pair has two anchors."""
+def _all(a: Arrays, who: Who, terms: Terms, score: Score, max_bytes: Any, buffers: int, **how: Any) -> Any:
+    """Of the sum over each anchor's pairs and their number; half of both where a pair has two anchors."""
     batch = Batch(
         a,
         "x",
@@ -197,20 +199,20 @@ def _all(a: Arrays, who: Who, terms: Terms, score: Score, max_bytes: Any, buffer
         xp = a.xp
         d = block.apart()
         if who.same is None:
-            same, used = block.positive, block.positive | block.negative
+            same, used = block.positive, block.either
         else:
-            same, cut = cut[0], cut[1:]
-            used = xp.ones_like(d, dtype=xp.bool) if block.other is None else block.other
+            same, cut, used = cut[0], cut[1:], block.other
         own = {k: xp.expand_dims(v, axis=-1) for k, v in zip(terms.own, cut, strict=True)}
         p = {**terms.learnt.of(whole), **own}
         value = terms.value(a, d, same, p)
-        took = terms.took(xp, value, used)
+        took = terms.took(value, used)
         if terms.extra is not None:
             value = value + terms.extra(value, p)
-        return numeric.among(xp, took, value), numeric.number_of(xp, took, a.compute)
+        if took is None:
+            total, count = xp.sum(value, axis=-1), xp.sum(xp.ones_like(value), axis=-1)
+        else:
+            total, count = numeric.among(xp, took, value), numeric.number_of(xp, took, a.compute)
+        return half * total, count > 0, half * count
 
-    total, count = batch.each(anchors, cut=cut, whole=terms.learnt.whole, buffers=buffers)
-    active = count > 0
-    if terms.once and batch.alone and who.positives is None and who.negatives is None:
-        total, count = 0.5 * total, 0.5 * count
-    return total, count, active
+    half = 0.5 if terms.once and batch.alone and who.positives is None and who.negatives is None else 1.0
+    return batch.reduced(anchors, cut=cut, whole=terms.learnt.whole, buffers=buffers, **how)

@@ -110,7 +110,7 @@ def angular(
             other = xp.reshape(scoring.dots(a, xp.take(y, flat, axis=0), y), (-1, *a.backend.shape(s)))
             own = xp.matrix_transpose(along(a, s, xp.matrix_transpose(column)))
             z = scoring.bounded(a, 4 * slope * (s + other) - 2 * (1 + slope) * xp.expand_dims(own, axis=-1))
-            value = numeric.softplus(xp, scoring.bounded(a, numeric.lse(a, z, xp.broadcast_to(negative, a.backend.shape(z)))))
+            value = numeric.softplus(a, scoring.bounded(a, numeric.lse(a, z, xp.broadcast_to(negative, a.backend.shape(z)))))
             return (xp.where(there, value, xp.zeros_like(value)),)
 
         ranks = a.backend.blockwise(

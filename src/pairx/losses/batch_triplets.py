@@ -18,7 +18,7 @@ from . import _score as scoring
 from ._batch import Batch, Block
 from ._core import loss
 from ._rows import along, below, places
-from .triplets import MEAN_OVER, compared, gap, hinge, short
+from .triplets import MEAN_OVER, compared, gap, short
 
 Array = Any
 Walk = Callable[[Block, Any], tuple[Array, ...]]
@@ -123,7 +123,7 @@ def _soft(a: core.Arrays, near: Array, there: Array, far: Array, negative: Array
         near, there = (xp.expand_dims(c, axis=-1) for c in cut)  # (c, b, 1)
         far, negative = whole
         z = near - short(a, far)
-        return (numeric.among(xp, there & negative, numeric.softplus(xp, xp.where(there & negative, z, xp.zeros_like(z)))),)
+        return (numeric.among(xp, there & negative, numeric.softplus(a, xp.where(there & negative, z, xp.zeros_like(z)))),)
 
     ranks = a.backend.blockwise(a.backend, rank, tuple(xp.matrix_transpose(v) for v in (near, there)), (far, negative), 1)
     return xp.sum(ranks[0], axis=0)
@@ -313,7 +313,7 @@ def triplet_batch_hard(
         far, other = extreme(a, d, block.negative, False)
         there = one & other
         z = gap(a, near, far, False) + m
-        value = numeric.softplus(xp, z) if soft else hinge(xp, z)
+        value = numeric.softplus(a, z) if soft else numeric.hinge(a, z)
         return xp.where(there, value, xp.zeros_like(value)), xp.astype(there, a.compute)
 
     values, there = t.each(anchors, buffers=12, count=False)
@@ -410,7 +410,7 @@ def triplet_semi_hard(
         there = there & some
         far = along(a, d, far)
         z = xp.where(there, gap(a, near, far, False) + m, xp.zeros_like(near))
-        value = numeric.softplus(xp, z) if soft else hinge(xp, z)
+        value = numeric.softplus(a, z) if soft else numeric.hinge(a, z)
         size = numeric.number_of(xp, there & (value != 0) if mean_over == "active" else there, a.compute)
         return mean_of(xp, numeric.among(xp, there, value), size), size
 

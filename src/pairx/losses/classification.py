@@ -219,7 +219,7 @@ def _binary(a: core.Arrays, from_logits: bool) -> tuple[Array, Array]:
     """Logarithms of q and of 1 - q."""
     xp, z = a.xp, a["predictions"]
     if from_logits:
-        return numeric.log_sigmoid(xp, z), numeric.log_sigmoid(xp, -z)
+        return numeric.log_sigmoid(a, z), numeric.log_sigmoid(a, -z)
     other = z == 1
     return _log(a, z), xp.where(other, -math.inf, xp.log1p(-xp.where(other, 0.0, z)))
 

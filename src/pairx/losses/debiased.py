@@ -214,5 +214,5 @@ def nce(
     many = math.log(max(k, 1)) if isinstance(k, int) else xp.log(xp.astype(xp.maximum(k, 1), a.compute))
     datum = a["x"] - a["x_log_noise"] - many
     samples = a["noise"] - a["noise_log_noise"] - many
-    values = numeric.softplus(xp, -datum) + xp.sum(numeric.softplus(xp, samples), axis=-1)
+    values = numeric.softplus(a, -datum) + xp.sum(numeric.softplus(a, samples), axis=-1)
     return core.reduce(a, values, reduction=reduction, weights=weights, return_count=return_count)

@@ -23,7 +23,7 @@ def _answer(found: Classes, target: Array, factor: Any, reduction: str, weights:
     """Cross-entropy of factor * cosine, where the own class has factor * ``target`` instead."""
     a, xp = found.a, found.a.xp
     rest = found.rest(factor, lambda s: _best(xp, s))
-    values = numeric.softplus(xp, rest - scoring.bounded(a, factor * target))
+    values = numeric.softplus(a, rest - scoring.bounded(a, factor * target))
     return core.reduce(a, values, reduction=reduction, weights=weights, active=found.active, return_count=return_count)
 
 

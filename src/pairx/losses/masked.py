@@ -140,7 +140,7 @@ def _across(a: Arrays, u: Array, inside: Array, learnt: Learnt, max_bytes: Any) 
         (mine, within), (all_, without, *rest) = cuts, wholes
         s = xp.matmul(xp.permute_dims(mine, (1, 0, 2)), xp.permute_dims(all_, (1, 2, 0)))  # (batch, b, items)
         pair = xp.expand_dims(xp.permute_dims(within, (1, 0)), axis=-1) & xp.expand_dims(xp.permute_dims(without, (1, 0)), axis=-2)
-        z = numeric.hinge(xp, s - learnt.of(tuple(rest))["margin"])
+        z = numeric.hinge(a, s - learnt.of(tuple(rest))["margin"])
         return (xp.permute_dims(numeric.among(xp, pair, z), (1, 0)),)
 
     m, batch, e = a.backend.shape(u)

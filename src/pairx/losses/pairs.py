@@ -24,13 +24,13 @@ def _contrast(
     xp, share = a.xp, 0.5 if half else 1.0
 
     def near(d: Array, p: Params) -> Array:
-        z = numeric.hinge(xp, d - p["positive_margin"])
+        z = numeric.hinge(a, d - p["positive_margin"])
         return share * (numeric.square(xp, z) if squared else z)
 
     def far(d: Array, p: Params) -> Array:
         if hinge_on == "squared":
-            return share * numeric.hinge(xp, p["margin"] - numeric.square(xp, numeric.hinge(xp, d)))
-        z = numeric.hinge(xp, p["margin"] - d)
+            return share * numeric.hinge(a, p["margin"] - numeric.square(xp, numeric.hinge(a, d)))
+        z = numeric.hinge(a, p["margin"] - d)
         return share * (numeric.square(xp, z) if squared else z)
 
     learnt = Learnt(a, margin=margin, positive_margin=positive_margin)
@@ -336,7 +336,7 @@ def cosine_embedding(
     if not a.backend.traced(z) and bool(xp.any((z != 1) & (z != 0) & (z != -1))):
         raise ValueError("target has other values than 1 (together) and -1 or 0 (apart).")
     apart = cosine_gap(a, scoring.unit(a, a["x"]), scoring.unit(a, a["y"]))
-    far = numeric.hinge(xp, 1.0 - apart - m.of(m.whole)["margin"])
+    far = numeric.hinge(a, 1.0 - apart - m.of(m.whole)["margin"])
     return core.reduce(a, xp.where(z == 1, apart, far), reduction=reduction, weights=weights, return_count=return_count)
 
 
@@ -431,10 +431,10 @@ def margin(
         own["beta"] = _betas(a, a.bring(beta, a.compute), beta_per, labels)
 
     def near(d: Array, p: Params) -> Array:
-        return numeric.hinge(xp, d - p["beta"] + p["margin"])
+        return numeric.hinge(a, d - p["beta"] + p["margin"])
 
     def far(d: Array, p: Params) -> Array:
-        return numeric.hinge(xp, p["beta"] - d + p["margin"])
+        return numeric.hinge(a, p["beta"] - d + p["margin"])
 
     def extra(value: Array, p: Params) -> Array:
         return p["nu"] * p["beta"] + xp.zeros_like(value)

@@ -116,7 +116,7 @@ def proxy_nca(
         apart = numeric.lse(a, s, block.negative)
         own = numeric.among(xp, block.positive, s)
         if include_positive:
-            return (numeric.softplus(xp, apart - own),)
+            return (numeric.softplus(a, apart - own),)
         none = xp.isinf(apart)
         return (xp.where(none, xp.zeros_like(own), xp.where(none, xp.zeros_like(apart), apart) - own),)
 
@@ -210,8 +210,8 @@ def proxy_anchor(
         taking, *learnt = whole
         by, m = _restored(settings, tuple(learnt))
         s = block.alike()
-        pull = numeric.softplus(xp, numeric.lse(a, scoring.bounded(a, by * (m - s)), block.positive))
-        push = numeric.softplus(xp, numeric.lse(a, scoring.bounded(a, by * (m + s)), block.negative & xp.expand_dims(taking, axis=0)))
+        pull = numeric.softplus(a, numeric.lse(a, scoring.bounded(a, by * (m - s)), block.positive))
+        push = numeric.softplus(a, numeric.lse(a, scoring.bounded(a, by * (m + s)), block.negative & xp.expand_dims(taking, axis=0)))
         return pull, push, numeric.number_of(xp, block.positive, a.compute)
 
     xp = a.xp
@@ -295,7 +295,7 @@ def soft_triple(
         return xp.sum(share * s, axis=-1) / xp.sum(share, axis=-1)
 
     rest = found.rest(by, merge, g, buffers=14)
-    values = numeric.softplus(xp, rest - scoring.bounded(a, by * (merge(found.cosines(), g) - m)))
+    values = numeric.softplus(a, rest - scoring.bounded(a, by * (merge(found.cosines(), g) - m)))
     return core.reduce(a, values, reduction=reduction, weights=weights, active=found.active, return_count=return_count)
 
 

@@ -251,7 +251,7 @@ def _each_pair(batch: Batch, scale: core.Scale, keep_positives: bool, **how: Any
         total = numeric.lse(a, s, block.negative)
         some = ~xp.isinf(total)
         total = xp.expand_dims(xp.where(some, total, xp.zeros_like(total)), axis=-1)
-        value = numeric.among(xp, positive, numeric.softplus(xp, total - s))
+        value = numeric.among(xp, positive, numeric.softplus(a, total - s))
         return xp.where(some, value, xp.zeros_like(value)), count > 0, count
 
     return batch.reduced(anchors, whole=scale.whole, buffers=9, **how)

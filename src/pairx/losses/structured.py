@@ -22,11 +22,17 @@ def _soft_sum(a: Arrays, z: Array, k: Any, mask: Array) -> Array:
     z = xp.where(mask, z, xp.full_like(z, -math.inf))
     if isinstance(a.backend.shape(z)[-1], int) and a.backend.shape(z)[-1] == 0:
         return xp.sum(z, axis=-1)
-    top = numeric.hinge(xp, a.backend.detach(xp.max(z, axis=-1)))  # the 1 is e^(k 0)
+    top = numeric.hinge(a, a.backend.detach(xp.max(z, axis=-1)))  # the 1 is e^(k 0)
     rest = z - xp.expand_dims(top, axis=-1)
     rest = xp.where(mask, rest, xp.zeros_like(rest))
     total = xp.exp(-k * top) + numeric.among(xp, mask, xp.exp(k * rest))
     return top + xp.log(total) / k
+
+
+def _some(xp: Any, block: Block) -> Array:
+    """Which anchors have a positive or a negative."""
+    either = block.positive | block.negative if block.either is None else block.either
+    return xp.any(either, axis=-1)
 
 
 @loss(
@@ -104,10 +110,9 @@ def multi_similarity(
         p = learnt.of(whole)
         z = block.alike() - p["base"]
         value = _soft_sum(a, -z, p["alpha"], block.positive) + _soft_sum(a, z, p["beta"], block.negative)
-        return value, xp.any(block.positive | block.negative, axis=-1)
+        return value, _some(xp, block)
 
-    values, active = batch.each(anchors, whole=learnt.whole, buffers=12)
-    return core.reduce(a, values, reduction=reduction, weights=weights, active=active, return_count=return_count)
+    return batch.reduced(anchors, whole=learnt.whole, buffers=12, reduction=reduction, weights=weights, return_count=return_count)
 
 
 @loss(
@@ -190,14 +195,13 @@ def circle(
         m = p["margin"]
         s = block.alike()
         still = a.backend.detach(s)
-        near = scoring.bounded(a, numeric.hinge(xp, 1.0 + m - still) * (1.0 - m - s) * p["gamma"])
-        far = scoring.bounded(a, numeric.hinge(xp, still + m) * (s - m) * p["gamma"])
+        near = scoring.bounded(a, numeric.hinge(a, 1.0 + m - still) * (1.0 - m - s) * p["gamma"])
+        far = scoring.bounded(a, numeric.hinge(a, still + m) * (s - m) * p["gamma"])
         active = xp.any(block.positive, axis=-1) & xp.any(block.negative, axis=-1)
         both = [xp.where(active, numeric.lse(a, z, mask), 0.0) for z, mask in ((near, block.positive), (far, block.negative))]
-        return xp.where(active, numeric.softplus(xp, both[0] + both[1]), 0.0), active
+        return xp.where(active, numeric.softplus(a, both[0] + both[1]), 0.0), active
 
-    values, active = batch.each(anchors, whole=learnt.whole, buffers=14)
-    return core.reduce(a, values, reduction=reduction, weights=weights, active=active, return_count=return_count)
+    return batch.reduced(anchors, whole=learnt.whole, buffers=14, reduction=reduction, weights=weights, return_count=return_count)
 
 
 @loss(
@@ -295,14 +299,14 @@ def lifted_structure(
         if not hard:
             joint = joint + xp.log1p(xp.exp(-xp.abs(mine - theirs)))
         against = block.positive & (xp.expand_dims(cut[1], axis=-1) | xp.expand_dims(whole[1], axis=0))
-        z = numeric.hinge(xp, xp.where(against, d + joint, xp.zeros_like(d)))
-        return 0.5 * xp.sum(numeric.square(xp, z), axis=-1), numeric.number_of(xp, block.positive, a.compute)
+        z = numeric.hinge(a, xp.where(against, d + joint, xp.zeros_like(d)))
+        count = numeric.number_of(xp, block.positive, a.compute)
+        return half * 0.5 * xp.sum(numeric.square(xp, z), axis=-1), count > 0, half * count
 
-    total, count = batch.each(anchors, cut=(top, some), whole=(top, some), buffers=12)
-    active = count > 0
-    if positives is None and negatives is None:
-        total, count = 0.5 * total, 0.5 * count
-    return core.reduce(a, total, reduction=reduction, weights=weights, active=active, mass=count, return_count=return_count)
+    half = 0.5 if positives is None and negatives is None else 1.0
+    return batch.reduced(
+        anchors, cut=(top, some), whole=(top, some), buffers=12, reduction=reduction, weights=weights, return_count=return_count
+    )
 
 
 @loss(
@@ -380,7 +384,6 @@ def generalized_lifted_structure(
         both = some & xp.any(block.negative, axis=-1)
         near = xp.where(both, numeric.lse(a, d, block.positive), 0.0)
         far = xp.where(both, numeric.lse(a, learnt.of(whole)["margin"] - d, block.negative), 0.0)
-        return numeric.hinge(xp, near + far), some
+        return numeric.hinge(a, near + far), some
 
-    values, active = batch.each(anchors, whole=learnt.whole, buffers=12)
-    return core.reduce(a, values, reduction=reduction, weights=weights, active=active, return_count=return_count)
+    return batch.reduced(anchors, whole=learnt.whole, buffers=12, reduction=reduction, weights=weights, return_count=return_count)

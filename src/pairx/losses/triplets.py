@@ -17,11 +17,6 @@ Array = Any
 MEAN_OVER = ("all", "active")
 
 
-def hinge(xp: Any, z: Array) -> Array:
-    """max(0, z) with slope 0 at 0; NaN stays."""
-    return xp.where(z <= 0, xp.zeros_like(z), z)
-
-
 def short(a: core.Arrays, far: Array) -> Array:
     """A distance that overflowed becomes the largest there is, so that nothing is inf - inf."""
     return a.xp.clip(far, None, float(a.xp.finfo(far.dtype).max))
@@ -227,7 +222,7 @@ def triplet(
             if swap:
                 far = _smaller(a.xp, far, how.paired_apart(a, y, z))
             found = gap(a, near, far, squared) + m
-        return numeric.softplus(a.xp, found) if soft else hinge(a.xp, found)
+        return numeric.softplus(a, found) if soft else numeric.hinge(a, found)
 
     if triplets is not None:
         found, there = _walk(a, how, triplets, values, () if isinstance(m, float) else (m,), max_bytes)
@@ -296,7 +291,7 @@ def triplet_angular(
     plans.choice("mean_over", mean_over, MEAN_OVER)
 
     def values(x: Array, y: Array, z: Array) -> Array:
-        return hinge(a.xp, difference_of_squares(a, x - y, tangent * ((z - x) + (z - y))))  # twice the way to the centre
+        return numeric.hinge(a, difference_of_squares(a, x - y, tangent * ((z - x) + (z - y))))  # twice the way to the centre
 
     if triplets is not None:
         found, there = _walk(a, how, triplets, values, (), max_bytes)

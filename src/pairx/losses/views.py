@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from . import _core as core
@@ -338,13 +339,20 @@ def siglip(
 
     def anchors(block: Block, cut: Any, whole: Any) -> tuple[Array, ...]:
         xp = a.xp
-        s = block.logits(by.of(whole[: len(by.whole)])) + offset.of(whole[len(by.whole) :])
-        z = xp.where(block.paired, -s, s)
-        value = xp.sum(numeric.softplus(xp, z), axis=-1)
-        return value, xp.ones_like(value, dtype=xp.bool)
+        factor, shift = by.of(whole[: len(by.whole)]), offset.of(whole[len(by.whole) :])
+        own = how.paired_logits(a, block.x, cut[0], factor) + shift
+        s = block.logits(factor) + shift
+        others = xp.sum(numeric.softplus(a, xp.where(block.paired, xp.full_like(s, -math.inf), s)), axis=-1)
+        return others + numeric.softplus(a, -own), xp.ones_like(own, dtype=xp.bool)
 
     return batch.reduced(
-        anchors, whole=(*by.whole, *offset.whole), buffers=8, reduction=reduction, weights=weights, return_count=return_count
+        anchors,
+        cut=(batch.y,),
+        whole=(*by.whole, *offset.whole),
+        buffers=8,
+        reduction=reduction,
+        weights=weights,
+        return_count=return_count,
     )
 
 
