@@ -129,7 +129,7 @@ KEEP_PAGES = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": 
 
 @nox.session
 def peers(session: nox.Session) -> None:
-    """Speed against SciPy, scikit-learn, torch, JAX, faiss, numkong and others, on one thread and two (25 minutes; with -- --full an hour).
+    """Speed against SciPy, scikit-learn, torch, JAX, faiss, numkong and others, on one thread and two (an hour; with -- --full two).
 
     Writes asv_bench/results/<machine>/peers-<threads>.json and docs/peers.md.
     """
