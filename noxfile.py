@@ -127,6 +127,19 @@ def machine() -> str:
 KEEP_PAGES = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "2147483648", "MALLOC_TOP_PAD_": "268435456"}
 
 
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TF_ENABLE_ONEDNN_OPTS": "0"}
+COMMON = (
+    r"TimeCdist\.time_call\('\w+', 'cpu', '(cityblock|euclidean|cosine|jensenshannon)', 'float32', '1000x1000x64'",
+    r"TimeCdistGradient\.time_call\('\w+', 'cpu', '(cityblock|euclidean)', 'float32'",
+    r"TimePairwiseMatrixNorm\.time_call\('\w+', 'cpu', '(fro|nuc)'",
+    r"TimeLossGradient\.time_call\('\w+', 'cpu', '(info_nce|supcon|contrastive|triplet_batch_all)'",
+    r"TimeSmallCall\.time_call\('\w+', 'cpu', 'cdist'",
+    r"TimeImport",
+)
+"""What the bounded sessions of asv take, by regular expressions of its benchmarks and parameters."""
+MEMORY = r"PeakCPU\w+\.track_peak\('(numpy|torch)'"
+
+
 @nox.session
 def peers(session: nox.Session) -> None:
     """Speed against SciPy, scikit-learn, torch, JAX, faiss, numkong and others, on one thread and two (an hour; with -- --full two).
@@ -143,6 +156,71 @@ def peers(session: nox.Session) -> None:
         session.run("pytest", "asv_bench/peers", *options, *session.posargs, env={"PEERS_THREADS": str(threads), **KEEP_PAGES})
     page = session.run("python", "asv_bench/peers/table.py", *written, silent=True)
     Path("docs/peers.md").write_text(str(page), encoding="utf-8")
+
+
+def asv(session: nox.Session, *arguments: str, **how: object) -> None:
+    """asv in its folder, for this machine under a name that is not the host's."""
+    session.chdir(Path(__file__).parent / "asv_bench")
+    session.run("asv", *arguments, "--machine", machine(), env={**KEEP_PAGES, **ONE_THREAD}, **how)  # type: ignore[arg-type]
+
+
+def asv_ready(session: nox.Session) -> None:
+    """asv installed, and this machine described to it."""
+    session.install("-c", CONSTRAINTS, *nox.project.dependency_groups(PROJECT, "bench"))
+    cpu, ram = machine(), f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') >> 30} GB" if hasattr(os, "sysconf") else "?"
+    about = ["--os", platform.system(), "--arch", platform.machine(), "--cpu", cpu, "--num_cpu", str(os.cpu_count()), "--ram", ram]
+    session.chdir(Path(__file__).parent / "asv_bench")
+    session.run("asv", "machine", "--machine", machine(), *about, silent=True)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """asv on the current commit: common cases on every library (15 minutes); -- --full for all of them (a day), -- -b REGEX for some."""
+    asv_ready(session)
+    chosen = [a for a in session.posargs if a != "--full"]
+    if not session.posargs:
+        chosen = [part for regex in COMMON for part in ("--bench", regex)]
+    asv(session, "run", "HEAD^!", "--show-stderr", *chosen)
+
+
+@nox.session
+def bench_history(session: nox.Session) -> None:
+    """asv on the last commits: -- 10 for ten of them (5 without), or a range as git has it; common cases (15 minutes a commit)."""
+    asv_ready(session)
+    wanted = session.posargs[0] if session.posargs else "5"
+    span = ["HEAD", "--steps", wanted] if wanted.isdigit() else [wanted]
+    asv(session, "run", *span, "--skip-existing-successful", *(part for regex in COMMON for part in ("--bench", regex)))
+
+
+def base(session: nox.Session) -> str:
+    """What the current commit is compared with: where it left main, or the commit before on main itself."""
+    if str(session.run("git", "rev-parse", "--is-shallow-repository", external=True, silent=True)).strip() == "true":
+        session.run("git", "fetch", "--unshallow", external=True, success_codes=[0, 1, 128])
+    for ref in ("origin/main", "main"):
+        found = str(session.run("git", "merge-base", ref, "HEAD", external=True, silent=True, success_codes=[0, 1, 128])).strip()
+        head = str(session.run("git", "rev-parse", "HEAD", external=True, silent=True)).strip()
+        if re.fullmatch("[0-9a-f]{40}", found) and found != head:
+            return found
+    before = str(session.run("git", "rev-parse", "--verify", "HEAD~1", external=True, silent=True, success_codes=[0, 128])).strip()
+    if not re.fullmatch("[0-9a-f]{40}", before):
+        session.error("There is no commit to compare with: the history is cut off, and could not be fetched.")
+    return before
+
+
+@nox.session
+def bench_memory(session: nox.Session) -> None:
+    """Peak bytes against where this branch left main, or the commit before: more than 2 % above fails (10 minutes)."""
+    asv_ready(session)
+    chosen = session.posargs[0] if session.posargs else MEMORY
+    asv(session, "continuous", "--factor", "1.02", "--no-stats", "--bench", chosen, base(session), "HEAD")
+
+
+@nox.session
+def bench_time(session: nox.Session) -> None:
+    """Times against where this branch left main, or the commit before; reports, and never fails (15 minutes)."""
+    asv_ready(session)
+    cases = [part for regex in session.posargs or COMMON for part in ("--bench", regex)]
+    asv(session, "continuous", "--factor", "1.5", *cases, base(session), "HEAD", success_codes=[0, 1])
 
 
 @nox.session
