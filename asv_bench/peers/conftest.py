@@ -24,7 +24,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, object]) -> None:
-    machine_info.pop("node", None)
+    for name in ("node", "release"):  # the host's own
+        machine_info.pop(name, None)
+    cpu = machine_info.get("cpu")
+    if isinstance(cpu, dict):
+        cpu.pop("flags", None)
 
 
 def pytest_benchmark_update_json(
@@ -33,3 +37,4 @@ def pytest_benchmark_update_json(
     """Without each single time: those of a microsecond's call fill megabytes."""
     for found in output_json["benchmarks"]:
         found["stats"].pop("data", None)
+    output_json.get("commit_info", {}).pop("project", None)  # type: ignore[attr-defined]
