@@ -23,6 +23,7 @@ from adapters import Adapter
 from samples import ROWS, all_pairs, parameters, row_id, samples, width
 
 import pairx
+from pairx.engine import Rule
 from pairx.metrics import METRICS, Metric
 
 if importlib.util.find_spec("llvmlite") is None:
@@ -168,7 +169,7 @@ def test_gradients_are_those_of_the_array_engine(backend: Adapter, row: Metric):
 
 
 @pytest.mark.backends("torch", "jax")
-@pytest.mark.parametrize("name", ["cityblock", "chebyshev", "euclidean", "jensenshannon"])
+@pytest.mark.parametrize("name", ["cityblock", "chebyshev", "euclidean", "jensenshannon", "kl_divergence"])
 def test_gradients_have_the_same_bits_for_any_number_of_threads(backend: Adapter, name: str):
     x, y = samples("nonnegative", (90, 20), "float32", 1), samples("nonnegative", (70, 20), "float32", 2)
     found = []
@@ -178,6 +179,87 @@ def test_gradients_have_the_same_bits_for_any_number_of_threads(backend: Adapter
     for other in found[1:]:
         for g, w in zip(other, found[0], strict=True):
             np.testing.assert_array_equal(g, w)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("row", [r for r in SMOOTH if r.name in ("cityblock", "chebyshev", "canberra", "kl_divergence")], ids=row_id)
+def test_both_sides_at_once_have_the_bits_of_each_alone(row: Metric, weighted: bool):
+    """Which way is taken depends on the number of threads."""
+    kernel = compiled.compiler(Rule(row, dict(row.defaults), "float32", "float32", True, weighted=weighted))
+    rng = np.random.default_rng(0)
+    x, y, g, w = (rng.random(shape, np.float32) + np.float32(0.1) for shape in ((150, 37), (131, 37), (150, 131), (37,)))
+    x[3], x[:, 5] = y[7], 0.5  # ties, and differences of 0
+    y[9, 5] = 0.5
+    weights = w if weighted else None
+    gx, gy, _ = kernel.pull([x], [y], weights, g, (True, True, False))
+    for threads in (1, 3, 64):
+        for needed in ((True, False, False), (False, True, False), (True, True, False)):
+            found = kernel.pull([x], [y], weights, g, needed, threads)
+            for want, got, need in zip((gx, gy), found, needed, strict=False):
+                np.testing.assert_array_equal(got[0], want[0] if need else np.zeros_like(want[0]))
+
+
+# --- kernels for numbers of which something is known -----------------------------------------------------------------------
+
+
+def histograms(kind: str, shape: tuple[int, int], seed: int) -> np.ndarray:
+    """Rows of numbers of at least 0, in float32."""
+    rng = np.random.default_rng(seed)
+    found = {
+        "dense": lambda: rng.random(shape) + 1e-3,
+        "skewed": lambda: rng.dirichlet(np.full(shape[1], 0.5), shape[0]) + 1e-9,
+        "sparse": lambda: rng.random(shape) * (rng.random(shape) < 0.5),
+        "near": lambda: 1 + 1e-3 * rng.random(shape),
+        "counts": lambda: rng.integers(0, 5, shape),
+    }[kind]()
+    return found.astype(np.float32)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("kind", ["dense", "skewed", "sparse", "near", "counts"])
+@pytest.mark.parametrize("name, given", [("kl_divergence", {}), ("kl_divergence", {"normalize": True}), ("jensenshannon", {})])
+def test_logarithms_ahead_against_the_long_double(name: str, given: dict[str, Any], kind: str, weighted: bool):
+    x, y = histograms(kind, (40, 90), 1), histograms(kind, (30, 90), 2)
+    x[0], x[1, :45], y[1, 45:] = y[0], 0, 0  # equal rows, rows without a common feature
+    w = np.linspace(0, 2, 90, dtype=np.float32) if weighted else None
+    row = METRICS[name]
+    kernel = compiled.compiler(Rule(row, row.defaults | given, "float32", "float32", True, weighted=weighted))
+    assert kernel.special is not None
+    kernel.special.function("forward")  # a call as small as this one does not wait for it
+    general = weighted and not y.all()  # 0 with a weight of 0 is not told apart from an infinite number
+    assert kernel.knowing(x, y, w) is (kernel if general else kernel.special)
+    got = pairx.cdist(x, y, name, engine="compiled", w=w, **given).astype(np.longdouble)
+    # What is measured is the kernel: the rows are normalised in float32, as the array engine does.
+    p, q = (kernel.rows(a, w)[0][0].astype(np.longdouble) for a in (x, y))
+    p, q, share = p[:, None], q[None], np.longdouble(1) if w is None else w.astype(np.longdouble)
+
+    def part(a: Any, b: Any) -> Any:
+        with np.errstate(all="ignore"):
+            return np.where(a == 0, 0, np.where(b == 0, np.where(share == 0, 0, np.inf), a * np.log(a / b)))
+
+    if name == "jensenshannon":
+        want = np.sqrt(np.sum(share * (part(p, (p + q) / 2) + part(q, (p + q) / 2)), axis=-1) / 2)
+        assert np.all(np.abs(got - want) <= 1e-6 * want + 1e-22), np.max(np.abs(got - want) / np.where(want > 0, want, 1))
+        return
+    terms = share * part(p, q)
+    want, size = terms.sum(axis=-1), np.abs(terms).sum(axis=-1)
+    infinite = np.isinf(want)
+    np.testing.assert_array_equal(np.isinf(got), infinite)
+    assert kind in ("dense", "skewed", "near") or infinite.any()
+    assert np.all(np.abs(got - want)[~infinite] <= 1e-6 * size[~infinite])
+
+
+@pytest.mark.parametrize("name", ["kl_divergence", "jensenshannon", "hamming"])
+def test_what_is_known_is_asked_of_the_whole_call(name: str):
+    """A single number out of the ordinary: every tile takes the general kernel, whatever the tiles are."""
+    x, y = histograms("dense", (150, 30), 1), histograms("dense", (131, 30), 2)
+    x[140, 7] = math.nan if name == "hamming" else 1e-30
+    want = pairx.cdist(x, y, name, engine="compiled")
+    for threads in (1, 3):
+        with pairx.options(threads=threads, max_bytes="40kB", engine="compiled"):
+            np.testing.assert_array_equal(pairx.cdist(x, y, name), want)
+    array = pairx.cdist(x, y, name, engine="array")
+    np.testing.assert_allclose(want, array, rtol=2e-6, atol=2e-6)  # the terms have either sign, and are up to 1
 
 
 # --- elementary functions -----------------------------------------------------------------------------------------------

@@ -411,6 +411,15 @@ def store(task: Task, tile: Tile, block: Array, out: Array) -> None:
         out[plans.whole(tile)] = block
 
 
+def known(task: Task, smooth: bool = False) -> Any:
+    """The kernel for the numbers of a call, or None: see ``knowing`` of the compiled engine's kernels."""
+    if task.kernel is None:
+        return None
+    host, w = task.backend.host, task.aux[0] if task.rule is not None and task.rule.weighted else None
+    x, y = host(task.x), None if task.y is None else host(task.y)
+    return task.kernel.knowing(x, x if y is None else y, None if w is None else host(w), smooth)
+
+
 def run(task: Task, out: Array | None = None) -> Array:
     """The walk of a library with eager arrays that can be written: allocate once, fill tile by tile.
 
@@ -425,7 +434,7 @@ def run(task: Task, out: Array | None = None) -> Array:
     if not plan.axes:  # two vectors: one number
         out[()] = task.forward(task.x, task.y, *task.aux)
         return out
-    todo, lock = plans.tiles(plan), Lock()
+    todo, lock, kernel = plans.tiles(plan), Lock(), known(task)
 
     def work() -> None:
         while True:
@@ -434,8 +443,8 @@ def run(task: Task, out: Array | None = None) -> Array:
             if tile is None:
                 return
             x, y = cut(task, tile)
-            if task.kernel is not None:
-                task.kernel.fill(task, tile, x, y, out)
+            if kernel is not None:
+                kernel.fill(task, tile, x, y, out)
             else:
                 store(task, tile, task.forward(x, y, *task.aux), out)
 

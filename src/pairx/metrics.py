@@ -134,6 +134,16 @@ def two_entropies(xp: Any, u: Array) -> Array:
     return xp.where(xp.abs(u) > 0.5, (1.0 + u) * a + (1.0 - u) * b, xp.log1p(-u * u) + u * (a - b))
 
 
+def jensen(xp: Any, x: Array, y: Array) -> Array:
+    """x log(2x / (x + y)) + y log(2y / (x + y)) for x, y >= 0: by u = (x - y) / (x + y), so that near numbers keep their digits."""
+    if (own := getattr(xp, "jensen", None)) is not None:
+        return own(x, y)
+    s = x + y
+    u = divide(xp, x - y, s)
+    inner = xp.abs(u) != 1
+    return xp.where(inner, 0.5 * s * two_entropies(xp, xp.where(inner, u, 0.0)), math.log(2) * xp.maximum(x, y))
+
+
 def first(reduced: tuple[Array, ...], x: tuple[Array, ...], y: tuple[Array, ...], n: Any) -> Array:
     """The ``finish`` of a metric that is its one joined term."""
     return reduced[0]
@@ -531,12 +541,7 @@ def jensenshannon(xp: Any, base: float | None = None, zero: float = 0.0) -> Piec
         return (sum_one(xp, x),), stats  # SciPy answers inf for a row of zeros
 
     def terms(x: Array, y: Array) -> tuple[Array, ...]:
-        # By u = (x - y) / (x + y), so that rows a tenth of a per cent apart keep their digits.
-        s = x + y
-        u = divide(xp, x - y, s)
-        inner = xp.abs(u) != 1
-        v = xp.where(inner, u, 0.0)
-        return (xp.where(inner, 0.25 * s * two_entropies(xp, v), (0.5 * math.log(2)) * xp.maximum(x, y)),)
+        return (0.5 * jensen(xp, x, y),)
 
     def finish(reduced: tuple[Array, ...], x: Any, y: Any, n: Any) -> Array:
         r = reduced[0] + x[0] + y[0] if math.isnan(zero) else reduced[0]

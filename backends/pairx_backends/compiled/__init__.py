@@ -11,9 +11,9 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -30,8 +30,11 @@ if TYPE_CHECKING:
     from .kernels import Definition
 
 Array = Any
+Known = Literal["", "ordinary", "present"]
 
 
+SMALL = 1 << 21
+"""Below so many terms a call does not wait for a special kernel to be compiled."""
 FREE = ("gamma",)
 """Parameters that enter as plain numbers: kernels take their values at the call."""
 
@@ -80,11 +83,14 @@ def warm(rows: Iterable[Metric], dtypes: Iterable[str], gradients: bool = True) 
             if isinstance(kernel, str):
                 raise ValueError(f"metric={row.name!r}: {kernel}.")
             names = ["forward", "pack", "mirror"] + ["repair"] * kernel.repairs
-            if gradients and kernel.differentiable:
-                names += ["pull_x", "pull_y"] + ["slope"] * kernel.sloped
-            for name in names:
+            smooth = ["pull_x", "pull_y", "pull_xy"] if gradients and kernel.differentiable else []
+            for name in names + smooth + ["slope"] * (kernel.sloped and bool(smooth)):
                 kernel.function(name)
                 yield row.name, dtype, name
+            if kernel.special is not None:
+                for name in ["forward", "pack", *(smooth if kernel.special.smooth else [])]:
+                    kernel.special.function(name)
+                    yield row.name, dtype, f"special {name}"
 
 
 class Kernel:
@@ -92,7 +98,9 @@ class Kernel:
 
     tile_bytes = 16 << 20
 
-    def __init__(self, row: Metric, params: tuple[tuple[str, Any], ...], scalar: str, weighted: bool, omit: bool) -> None:
+    def __init__(
+        self, row: Metric, params: tuple[tuple[str, Any], ...], scalar: str, weighted: bool, omit: bool, known: Known = ""
+    ) -> None:
         from . import jit, kernels, pullback
 
         self.dtype = np.dtype("float32" if scalar == "float" else "float64")
@@ -104,15 +112,54 @@ class Kernel:
         panels, stats = engine.rows(NUMPY, self.rule, self.pieces, probe, None)
         self.free = {k: np.array([v], self.dtype) for k, v in params if k in FREE}
         fixed = tuple(p for p in params if p[0] not in FREE)
-        recipe = kernels.Recipe(row, fixed, scalar, jit.lanes(scalar), weighted, omit, len(panels), len(stats), tuple(self.free))
+        recipe = kernels.Recipe(row, fixed, scalar, jit.lanes(scalar), weighted, omit, len(panels), len(stats), tuple(self.free), known)
         self.definition: Definition = kernels.Definition(recipe)
+        if known == "ordinary" and self.definition.ahead:
+            self.definition = kernels.Definition(replace(recipe, ahead=self.definition.ahead))
         self.width = self.definition.tile[1] * recipe.lanes
-        self.slots = kernels.slots(recipe)
+        self.slots = kernels.slots(self.definition.recipe)
         # A weighted sum with gaps has its weights in n and in what is present, too.
         self.differentiable = row.differentiable and not stats and not (weighted and omit)
         self.repairs = row.scale in ("difference", "pair", "term") or weighted
         self.sloped = not pullback.direct(self.definition)
         self._functions: dict[str, Callable[[int], int]] = {}
+
+    @cached_property
+    def special(self) -> Kernel | None:
+        """The kernel for numbers of which something is known, where that takes less time: no tests, and logarithms ahead."""
+        recipe = self.definition.recipe
+        if recipe.known or recipe.omit:
+            return None
+        known: Known = "ordinary" if self.row.domain == "nonnegative" and recipe.scalar == "float" else "present"
+        found = Kernel(self.row, tuple(sorted(self.rule.params.items())), recipe.scalar, recipe.weighted, False, known)
+        return found if found.definition.recipe.ahead or found.definition.weight < self.definition.weight else None
+
+    @property
+    def smooth(self) -> bool:
+        """Whether a special kernel has a derivative of its own."""
+        return self.definition.recipe.ahead == ("log", "rest")
+
+    def knowing(self, x: Array, y: Array, w: Array | None, smooth: bool = False) -> Kernel:
+        """This kernel or the special one, by all numbers of a call: one tile must not get other bits than its neighbour.
+
+        ``smooth``: for the gradient, in which a logarithm of 0 has no place.
+        """
+        from . import kernels
+
+        found = self.special
+        if found is None or (smooth and not found.smooth):
+            return self
+        if x.size * y.size <= SMALL * x.shape[-1] and not found.ready():  # not worth waiting for
+            return self
+        if found.definition.recipe.known == "ordinary":
+            return found if kernels.ordinary(x, y, w, smooth) else self
+        return self if any(a.size and np.isnan(a.min()) for a in (x, y)) else found
+
+    def _ahead(self, panels: list[Array], side: Literal["x", "y"]) -> list[Array]:
+        """The panels, and those that are computed of them."""
+        from . import kernels
+
+        return panels + kernels.ahead(self.definition.recipe.ahead, panels[0], side)
 
     def text(self, name: str) -> str:
         """The LLVM text of a function."""
@@ -125,6 +172,8 @@ class Kernel:
             return kernels.pack(scalar, self.width)
         if name == "slope":
             return pullback.slope(self.definition)
+        if name == "pull_xy":
+            return pullback.pull_both(self.definition)
         if name.startswith("pull_"):
             return pullback.pull(self.definition, name[-1])  # type: ignore[arg-type]
         made: str = getattr(kernels, name)(self.definition)
@@ -204,6 +253,7 @@ class Kernel:
             return
         xs, sx = self.rows(x, w)
         ys, sy = (xs, sx) if y is x else self.rows(y, w)
+        xs, ys = self._ahead(xs, "x"), self._ahead(ys, "y")
         d = xs[0].shape[-1]
         if d == 0 and self.rule.omit:  # nothing is missing where nothing is
             out[...] = 0.0
@@ -290,12 +340,13 @@ class Kernel:
         gw = np.zeros(xs[0].shape[-1], self.dtype) if needed[2] and self.row.reduce == "sum" else None
         for place in np.ndindex(*g.shape[:-2]):
             x_at, y_at = _own(place, xs[0]), _own(place, ys[0])
-            found = self._pull([a[x_at] for a in xs], [a[y_at] for a in ys], w, g[place], (*needed[:2], gw is not None), threads)
+            mine, theirs = self._ahead([a[x_at] for a in xs], "x"), self._ahead([a[y_at] for a in ys], "y")
+            found = self._pull(mine, theirs, w, g[place], (*needed[:2], gw is not None), threads)
             if found is None:
                 return None
-            for total, part in zip(gx, found[0], strict=True):
+            for total, part in zip(gx, found[0], strict=False):  # none where none is needed
                 total[x_at] += part
-            for total, part in zip(gy, found[1], strict=True):
+            for total, part in zip(gy, found[1], strict=False):
                 total[y_at] += part
             if gw is not None:
                 gw += found[2]
@@ -307,74 +358,77 @@ class Kernel:
 
         m, n = g.shape
         d, size = xs[0].shape[-1], self.dtype.itemsize
-        lanes = self.definition.recipe.lanes
-        width = -(-max(d, 1) // (2 * lanes)) * 2 * lanes
-        xs, ys = ([self._padded(a, width) for a in side] for side in (xs, ys))
-        gx, gy = ([np.zeros_like(a) for a in side] for side in (xs, ys))
-        gw = None
-        if m and n and d:
-            cs = -(-n // self.width) * self.width
-            weights = np.ones(width, self.dtype) if w is None else self._padded(np.asarray(w)[None], width)[0]
-            cotangents = self._padded(g, cs)
-            worth, maxima = cotangents[None], cotangents
-            if self.sloped:
-                worth = np.empty((len(self.definition.terms), m, cs), self.dtype)
-                maxima = np.empty((m, cs), self.dtype) if self.row.reduce == "max" else worth[0]
-                if not self._slope(xs, ys, d, weights, w is not None, cotangents, worth, maxima, n, threads):
-                    return None
-            order = pullback.pull_slots(self.definition.recipe).index
+        if not (m and n and d):
+            return [], [], 0.0
+        cs = -(-n // self.width) * self.width
+        cotangents = self._padded(g, cs)
+        worth, maxima = cotangents[None], cotangents
+        if self.sloped:
+            worth = np.empty((len(self.definition.terms), m, cs), self.dtype)
+            maxima = np.empty((m, cs), self.dtype) if self.row.reduce == "max" else worth[0]
+            if not self._slope(xs, ys, w, cotangents, worth, maxima, n, threads):
+                return None
+        step = pullback.vectors(self.definition) * self.definition.recipe.lanes
+        xs, ys = ([self._panels(a, step) for a in side] for side in (xs, ys))
+        width = xs[0].shape[0] * step
+        weights = np.ones(width, self.dtype) if w is None else self._padded(np.asarray(w)[None], width)[0]
+        order = pullback.pull_slots(self.definition.recipe).index
 
-            def pull(side: str, own: list[Array], other: list[Array], totals: list[Array]) -> None:
-                rows, columns, by_own, by_other = (n, m, 1, cs) if side == "y" else (m, n, cs, 1)
+        def slots(own: list[Array], other: list[Array], total: list[Array], totals: list[Array], start: int = 0, **rest: int) -> Array:
+            a = np.zeros(len(order), np.int64)
+            rest |= {"stop": width, "plane": m * cs, "w": weights.ctypes.data} | rest
+            rest |= {"own_rows": own[0].shape[1], "other_rows": other[0].shape[1]}
+            for name, arrays, skip in (("own", own, start), ("other", other, 0), ("total", total, start), ("totals", totals, 0)):
+                rest |= {f"{name}{p}": a.ctypes.data + skip * step * size for p, a in enumerate(arrays)}
+            for name, value in rest.items():
+                a[order[name]] = value
+            return a
 
-                def part(start: int, stop: int) -> int:
-                    a = np.zeros(len(order), np.int64)
-                    rest = {
-                        "m": stop - start, "n": columns, "d": d, "width": width, "c": worth.ctypes.data + start * by_own * size,
-                        "plane": m * cs, "by_own": by_own, "by_other": by_other, "r": maxima.ctypes.data + start * by_own * size,
-                        "w": weights.ctypes.data,
-                    }  # fmt: skip
-                    for p, (mine, theirs) in enumerate(zip(own, other, strict=True)):
-                        rest |= {f"own{p}": mine.ctypes.data + start * width * size, f"other{p}": theirs.ctypes.data}
-                    for p, total in enumerate(totals):
-                        rest[f"total{p}"] = total.ctypes.data + start * width * size
-                    for name, value in rest.items():
-                        a[order[name]] = value
-                    return self.function(f"pull_{side}")(a.ctypes.data)
+        def pull(side: str, own: list[Array], other: list[Array], total: list[Array]) -> None:
+            rows, columns, by_own, by_other = (n, m, 1, cs) if side == "y" else (m, n, cs, 1)
+            function = self.function(f"pull_{side}")
 
-                share(part, rows, threads)
+            def part(start: int, stop: int) -> int:
+                c, r = (data.ctypes.data + start * by_own * size for data in (worth, maxima))
+                given = slots(own, other, total, [], start, m=stop - start, n=columns, c=c, r=r, by_own=by_own, by_other=by_other)
+                return function(given.ctypes.data)
 
-            if needed[0]:
-                pull("x", xs, ys, gx)
-            if needed[1]:
-                pull("y", ys, xs, gy)
-            if needed[2]:
-                each = np.zeros_like(xs[0])
-                pull("w", xs, ys, [each])
-                gw = each[:, :d].sum(axis=0)
-        return [a[:, :d] for a in gx], [a[:, :d] for a in gy], gw if gw is not None else 0.0
+            share(part, rows, threads)
+
+        def both(start: int, stop: int) -> int:
+            c, r = worth.ctypes.data, maxima.ctypes.data
+            given = slots(xs, ys, px, py, m=m, n=n, c=c, r=r, by_own=cs, by_other=1, first=start, stop=stop)
+            return self.function("pull_xy")(given.ctypes.data)
+
+        given = self.definition.recipe.panels
+        px, py = ([np.zeros_like(a) for a in side[:given]] if need else [] for side, need in zip((xs, ys), needed[:2], strict=True))
+        if needed[0] and needed[1] and width >= threads * step:
+            share(both, width, threads, step)
+        elif needed[0]:
+            pull("x", xs, ys, px)
+        if needed[1] and not (needed[0] and width >= threads * step):
+            pull("y", ys, xs, py)
+        if needed[2]:
+            each = np.zeros_like(xs[0])
+            pull("w", xs, ys, [each])
+            gw = each.sum(axis=1).reshape(-1)[:d]
+        else:
+            gw = 0.0
+        gx, gy = ([np.swapaxes(a, 0, 1).reshape(a.shape[1], width)[:, :d] for a in side] for side in (px, py))
+        return gx, gy, gw
 
     def _slope(
-        self,
-        xs: list[Array],
-        ys: list[Array],
-        d: int,
-        weights: Array,
-        weighted: bool,
-        g: Array,
-        worth: Array,
-        maxima: Array,
-        n: int,
-        threads: int,
+        self, xs: list[Array], ys: list[Array], w: Array | None, g: Array, worth: Array, maxima: Array, n: int, threads: int
     ) -> bool:
         """Fill in what each pair's terms are worth; False if a distance overflowed or underflowed."""
         from . import pullback
 
         index = pullback.slope_slots(self.definition.recipe).index
-        count = np.array([weights[:d].sum(dtype=self.dtype) if weighted else d], self.dtype)
-        packed = [self.packed(a[:, :d]) for a in ys]
+        d, size = xs[0].shape[1], self.dtype.itemsize
+        weights = np.ones(d, self.dtype) if w is None else np.ascontiguousarray(w, self.dtype)
+        count = np.array([d if w is None else weights.sum(dtype=self.dtype)], self.dtype)
+        xs, packed = [np.ascontiguousarray(a) for a in xs], [self.packed(a) for a in ys]
         m, cs = g.shape
-        width, size = xs[0].shape[1], self.dtype.itemsize
 
         def part(start: int, stop: int) -> int:
             a = np.zeros(len(index), np.int64)
@@ -385,12 +439,22 @@ class Kernel:
             }  # fmt: skip
             given |= {k: v.ctypes.data for k, v in self.free.items()}
             for p, (left, right) in enumerate(zip(xs, packed, strict=True)):
-                given |= {f"x{p}": left.ctypes.data + start * width * size, f"xs{p}": width, f"y{p}": right.ctypes.data}
+                given |= {f"x{p}": left.ctypes.data + start * d * size, f"xs{p}": d, f"y{p}": right.ctypes.data}
             for name, value in given.items():
                 a[index[name]] = value
             return self.function("slope")(a.ctypes.data)
 
         return not any(share(part, m, threads))
+
+    def _panels(self, a: Array, step: int) -> Array:
+        """(n, d) as (d / step, n, step): the features of a panel side by side, the last panel filled up with 0."""
+        n, d = a.shape
+        found = np.zeros((-(-d // step), n, step), self.dtype)
+        whole = d // step
+        found[:whole] = np.swapaxes(a[:, : whole * step].reshape(n, whole, step), 0, 1)
+        if d % step:
+            found[-1, :, : d % step] = a[:, whole * step :]
+        return found
 
     def _padded(self, a: Array, width: int) -> Array:
         """Rows of whole vectors in the computing dtype: the same memory where they are so already."""
@@ -407,12 +471,13 @@ def _own(place: tuple[int, ...], a: Array) -> tuple[int, ...]:
     return tuple(0 if n == 1 else p for p, n in zip(place[len(place) - len(lead) :], lead, strict=True))
 
 
-def share(work: Callable[[int, int], int], rows: int, threads: int) -> list[int]:
-    """``work(start, stop)`` for pieces of the rows, on several threads; a piece is a whole number of register tiles."""
-    pieces = max(1, min(threads, rows // 16))
-    step = -(-rows // pieces // 16) * 16 or 16
+def share(work: Callable[[int, int], int], rows: int, threads: int, least: int = 16) -> list[int]:
+    """``work(start, stop)`` for pieces of the rows, on several threads; a piece is a multiple of ``least`` rows."""
+    pieces = max(1, min(threads, rows // least))
+    step = -(-rows // pieces // least) * least or least
     spans = [(i, min(i + step, rows)) for i in range(0, rows, step)]
     if len(spans) <= 1:
         return [work(*s) for s in spans]
-    with ThreadPoolExecutor(len(spans), thread_name_prefix="pairx") as pool:
-        return list(pool.map(lambda s: work(*s), spans))
+    with ThreadPoolExecutor(len(spans) - 1, thread_name_prefix="pairx") as pool:
+        others = [pool.submit(work, *s) for s in spans[1:]]
+        return [work(*spans[0]), *(other.result() for other in others)]

@@ -10,7 +10,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
+
+import numpy as np
 
 from pairx.metrics import Metric
 
@@ -19,6 +21,47 @@ from .trace import Node, Scalars, order
 
 CHUNK = 256
 """Features that are summed before the sum joins the total: rounding errors grow with this, not with all features."""
+
+
+NOTHING = -(2.0**100)
+"""What stands for the logarithm of 0: no number times it overflows, and any is more than ``HUGE``."""
+HUGE = 2.0**59
+"""More than a sum over ordinary numbers, and less than any of them against 0: that is infinite."""
+
+
+def ordinary(x: Any, y: Any, w: Any, positive: bool) -> bool:
+    """Whether all numbers, as they are or as parts of their row's sum, are so far from the ends of float32 that ``HUGE`` works.
+
+    0 may be among them unless ``positive`` is asked for.
+    """
+
+    def least(a: Any) -> float:
+        low = a.min()
+        if positive or low != 0:
+            return float(low) if low > 0 else math.nan
+        return float(np.min(a, where=a > 0, initial=1.0))
+
+    if not (x.size and y.size and x.shape[-1] < 2**18):
+        return False
+    low, high, some = min(least(x), least(y)), max(float(x.max()), float(y.max())), y.min() == 0
+    if w is not None and (some or not (w.max() < 2.0**7 and w.min() >= 0)):
+        return False
+    return high < 2.0**27 and low >= (2.0**-40 if some else 2.0**-60) and high * x.shape[-1] < low * (2.0**40 if some else 2.0**90)
+
+
+def ahead(kinds: tuple[str, ...], x: Any, side: Literal["x", "y"]) -> list[Any]:
+    """The panels in ``Recipe.ahead``: the logarithm of 0 is very small on the right, and does not count on the left."""
+    if not kinds:
+        return []
+    zero = None if x.min() > 0 else x == 0
+    log = np.log(x if zero is None else np.where(zero, np.float32(1.0), x), dtype=np.float64)
+    first = log.astype(np.float32)
+    found = {"log": first, "rest": (log - first).astype(np.float32)}
+    if "inverse" in kinds:
+        found["inverse"] = np.float32(1.0) / (x if zero is None else np.where(zero, np.float32(2.0**-120), x))
+    if zero is not None:
+        first[zero] = 0.0 if side == "x" else NOTHING
+    return [found[kind] for kind in kinds]
 
 
 class Slots:
@@ -48,6 +91,20 @@ class Recipe:
     x_stats: int
     free: tuple[str, ...] = ()
     """Parameters that are given at the call, so that one kernel serves all their values."""
+    known: Literal["", "ordinary", "present"] = ""
+    """What is known of all numbers: 0 or ordinary (see :func:`ordinary`), or not NaN."""
+    ahead: tuple[str, ...] = ()
+    """What is computed of the first panel once for each row, and not for each pair: its logarithm, say."""
+
+    @property
+    def stored(self) -> int:
+        """Panels of each side, with those computed ahead."""
+        return self.panels + len(self.ahead)
+
+    def inputs(self, side: str, values: list[Value]) -> dict[str, Value]:
+        """The panels of one side by the names that expressions know them by."""
+        names = [f"{side}{p}" for p in range(self.panels)] + [f"{kind}_{side}0" for kind in self.ahead]
+        return dict(zip(names, values, strict=True))
 
 
 class Definition:
@@ -55,7 +112,8 @@ class Definition:
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
-        self.graph = graph = Scalars()
+        both = ("x0", "y0")
+        self.graph = graph = Scalars(both if recipe.known == "ordinary" else (), both if recipe.known == "present" else ())
         pieces = recipe.metric.define(graph, **dict(recipe.params), **{name: graph.input(name) for name in recipe.free})
         self.x = [graph.input(f"x{i}") for i in range(recipe.panels)]
         self.y = [graph.input(f"y{i}") for i in range(recipe.panels)]
@@ -70,6 +128,12 @@ class Definition:
         return value if isinstance(value, Node) else self.graph.constant(value)
 
     @cached_property
+    def ahead(self) -> tuple[str, ...]:
+        """What of the panels could be computed once for each row."""
+        plain = [n.op for n in order(self.terms) if all(a.op == "input" for a in n.args)]
+        return ("inverse", "log", "rest") if "jensen" in plain else ("log", "rest") if "log_ratio" in plain else ()
+
+    @cached_property
     def linear(self) -> bool:
         """The distance is its one joined term: its cotangent is that of the term."""
         return self.result is self.reduced[0]
@@ -78,9 +142,11 @@ class Definition:
     def weight(self) -> int:
         """How many operations a term takes, heavy ones counted as several."""
         heavy = {
-            "div": 4, "sqrt": 4, "log": 20, "log1p": 24, "log_ratio": 24, "two_entropies": 40, "atanh": 30, "exp": 20, "pow": 60, "sin": 40,
-            "cos": 40, "atan2": 60,
+            "div": 4, "sqrt": 4, "log": 20, "log1p": 24, "log_ratio": 24, "two_entropies": 40, "jensen": 34, "atanh": 30, "exp": 20,
+            "pow": 60, "sin": 40, "cos": 40, "atan2": 60,
         }  # fmt: skip
+        if self.recipe.ahead:
+            heavy["log_ratio"] = 3
         counted = (n for n in order(self.terms) if n.op not in ("input", "constant"))
         return sum(heavy.get(n.op, 1) if n.op != "pow" or n.value * 4 % 1 else 3 for n in counted)
 
@@ -97,7 +163,7 @@ class Definition:
 def slots(recipe: Recipe) -> Slots:
     """The arguments of the forward kernel."""
     names = ["m", "n", "d", "upper", "out", "stride", "w", "count", *recipe.free]
-    names += [f"{s}{i}" for i in range(recipe.panels) for s in ("x", "xs", "y")]
+    names += [f"{s}{i}" for i in range(recipe.stored) for s in ("x", "xs", "y")]
     names += [f"{s}{i}" for i in range(recipe.x_stats) for s in ("sx", "sy")]
     return Slots(*names)
 
@@ -155,10 +221,10 @@ def _joined(code: Code, definition: Definition, names: Slots, places: list[Value
     for a, v, t in every:
         code.store(zero, code.vector, total[a][v][t])
     xs = []
-    for p in range(recipe.panels):
+    for p in range(recipe.stored):
         base, stride = names.read(code, f"x{p}", "ptr"), names.read(code, f"xs{p}")
         xs.append([code.at(base, code.put(f"mul i64 {place}, {stride}")) for place in places])
-    ys = [code.at(names.read(code, f"y{p}", "ptr"), code.put(f"mul i64 {j}, {d}")) for p in range(recipe.panels)]
+    ys = [code.at(names.read(code, f"y{p}", "ptr"), code.put(f"mul i64 {j}, {d}")) for p in range(recipe.stored)]
     w = names.read(code, "w", "ptr")
     with code.loop("0", d, CHUNK) as first:
         for a, v, t in every:
@@ -185,8 +251,7 @@ def _accumulate(
     code: Code, definition: Definition, x: list[Value], y: list[Value], weight: Value | None, sums: list[Value], largest: bool
 ) -> None:
     recipe = definition.recipe
-    inputs = {f"x{p}": v for p, v in enumerate(x)} | {f"y{p}": v for p, v in enumerate(y)}
-    values = code.expressions(definition.terms, inputs)
+    values = code.expressions(definition.terms, recipe.inputs("x", x) | recipe.inputs("y", y))
     here = None
     if recipe.omit:
         here = code.compare("ord", x[0], y[0])
@@ -216,7 +281,10 @@ def _larger(code: Code, a: Value, b: Value) -> Value:
 def _finished(code: Code, definition: Definition, names: Slots, reduced: list[Value], row: Value, column: Value, count: Value) -> Value:
     """The distance of one vector of pairs."""
     inputs = _inputs(code, definition, names, reduced, row, column, count)
-    return code.expressions([definition.result], inputs)[0]
+    (value,) = code.expressions([definition.result], inputs)
+    if "log" in definition.recipe.ahead:
+        return code.choose(code.compare("ogt", value, code.constant(HUGE)), code.constant(math.inf), value)
+    return value
 
 
 def _inputs(

@@ -1,8 +1,9 @@
 """The derivative of a tile: from the cotangents of its distances to those of its rows and weights, as LLVM's text.
 
-First ``slope``: what each pair's joined terms are worth, from the derivative of ``finish``. Then ``pull``, once for each side:
-a row's gradient is a sum over the other side's rows, whose features lie side by side in the vectors. Each row is summed by
-one thread in one order, so the bits do not depend on how many there are.
+First ``slope``: what each pair's joined terms are worth, from the derivative of ``finish``. Then ``pull``, once for each
+side: a row's gradient is a sum over the other side's rows, whose features lie side by side in the vectors. Or ``pull_both``: what
+the two sides share is computed once. Each number is summed by one thread, and in the same order by both, so the bits depend
+neither on how many threads there are nor on who asks.
 """
 
 from __future__ import annotations
@@ -17,6 +18,14 @@ from .trace import Node, derivatives
 Side = Literal["x", "y", "w"]
 BLOCK = 64
 """Rows of the other side that are summed at a time."""
+
+
+def vectors(definition: Definition) -> int:
+    """Vectors of features that are summed at a time. They lie side by side, in panels: (features / those, rows, those).
+
+    (Rows as they came would be whole powers of two apart, which a cache cannot hold together.)
+    """
+    return 1 if definition.weight > 16 else 2
 
 
 def direct(definition: Definition) -> bool:
@@ -145,83 +154,164 @@ def _ties(
 
 
 def pull_slots(recipe: Recipe) -> Slots:
-    """The arguments of ``pull``: rows of the one side, rows of the other, features; the strides of c for each side."""
-    panels = [f"{s}{p}" for p in range(recipe.panels) for s in ("own", "other", "total")]
-    return Slots("m", "n", "d", "width", "c", "plane", "by_own", "by_other", "r", "w", *panels)
+    """The arguments of ``pull``: rows of the one side, rows of the other, features; the strides of c for each side.
+
+    The rows of whole panels, own and other. ``pull_both`` takes features from ``first`` to ``stop``, and both sides' totals.
+    """
+    panels = [f"{s}{p}" for p in range(recipe.stored) for s in ("own", "other", "total", "totals")]
+    sizes = ("m", "n", "own_rows", "other_rows", "first", "stop")
+    return Slots(*sizes, "c", "plane", "by_own", "by_other", "r", "w", *panels)
+
+
+class Panels:
+    """What ``pull`` and ``pull_both`` have in common: where the numbers lie, and the expressions."""
+
+    def __init__(self, definition: Definition) -> None:
+        recipe = definition.recipe
+        self.definition, self.lanes = definition, recipe.lanes
+        self.code = code = Code(recipe.scalar, recipe.lanes)
+        self.names = names = pull_slots(recipe)
+        self.c, self.plane, self.maxima = names.read(code, "c", "ptr"), names.read(code, "plane"), names.read(code, "r", "ptr")
+        self.by_own, self.by_other = names.read(code, "by_own"), names.read(code, "by_other")
+        self.vectors = range(vectors(definition))
+        self.width = len(self.vectors) * recipe.lanes
+        self.worth = [definition.graph.input(f"c{t}") for t in range(len(definition.terms))]
+
+    def addresses(self, name: str) -> list[Value]:
+        """Where each panel's numbers begin; what was computed ahead has no gradient of its own."""
+        recipe = self.definition.recipe
+        count = recipe.panels if name.startswith("total") else recipe.stored
+        return [self.names.read(self.code, f"{name}{p}", "ptr") for p in range(count)]
+
+    def slopes(self, wanted: list[Node]) -> list[Node]:
+        """The derivatives of the terms, each times its cotangent, summed."""
+        each = [derivatives(t, wanted, f) for f, t in zip(self.worth, self.definition.terms, strict=True)]
+        return [sum((e[p] for e in each[1:]), each[0][p]) for p in range(len(wanted))]
+
+    def place(self, side: str, row: Value, k: Value) -> Value:
+        """Where the features from k on of a row lie."""
+        code = self.code
+        panel = code.put(f"mul i64 {k}, {self.names.read(code, side + '_rows')}")
+        return code.put(f"add i64 {panel}, {code.put(f'mul i64 {row}, {self.width}')}")
+
+    def row(self, pointer: Value, place: Value, v: int) -> Value:
+        """A vector of features."""
+        return self.code.load(self.code.at(pointer, self.code.put(f"add i64 {place}, {v * self.lanes}")), self.code.vector, 4)
+
+    def pair(self, own: Value, other: Value) -> tuple[dict[str, Value], Value | None]:
+        """The cotangents of a pair's terms, and its maximum, in every lane."""
+        code = self.code
+        at = code.put(f"add i64 {code.put(f'mul i64 {own}, {self.by_own}')}, {code.put(f'mul i64 {other}, {self.by_other}')}")
+        shared = {}
+        for t in range(len(self.worth)):
+            offset = code.put(f"add i64 {code.put(f'mul i64 {self.plane}, {t}')}, {at}")
+            shared[f"c{t}"] = code.spread(code.load(code.at(self.c, offset), code.scalar))
+        largest = self.definition.recipe.metric.reduce == "max"
+        return shared, code.spread(code.load(code.at(self.maxima, at), code.scalar)) if largest else None
+
+    def increase(self, target: Value, k: Value, v: int, value: Value, weigh: bool = True) -> None:
+        """Add sums, times their features' weights, to what lies there."""
+        code, recipe = self.code, self.definition.recipe
+        if recipe.weighted and weigh:
+            weights = self.names.read(code, "w", "ptr")
+            weight = code.load(code.at(weights, code.put(f"add i64 {k}, {v * self.lanes}")), code.vector, 4)
+            if recipe.metric.reduce == "max":  # there they only say what counts
+                weight = code.choose(code.compare("ogt", weight, code.constant(0.0)), code.constant(1.0), code.constant(0.0))
+            value = code.arith("mul", value, weight)
+        code.store(code.arith("add", code.load(target, code.vector, 4), value), code.vector, target, 4)
+
+    def finish(self) -> str:
+        """The text."""
+        self.code.do("ret i64 0")
+        return module([self.code], [self.code.function("pull", "ptr %a", "i64")])
 
 
 def pull(definition: Definition, side: Side) -> str:
     """``total[i, k] += w[k] sum_j sum_t c[t, i, j] * derivative of term t``, for the features of one side.
 
-    ``side="w"`` takes the terms themselves: its sum over the rows is the gradient of the weights. All arrays have rows of
-    whole vectors.
+    ``side="w"`` takes the terms themselves: its sum over the rows is the gradient of the weights.
     """
-    recipe, metric = definition.recipe, definition.recipe.metric
-    lanes, panels = recipe.lanes, recipe.panels
-    code = Code(recipe.scalar, lanes)
-    names = pull_slots(recipe)
-    m, n, width = names.read(code, "m"), names.read(code, "n"), names.read(code, "width")
-    c, plane = names.read(code, "c", "ptr"), names.read(code, "plane")
-    by_own, by_other = names.read(code, "by_own"), names.read(code, "by_other")
-    maxima, w = names.read(code, "r", "ptr"), names.read(code, "w", "ptr")
-    own = [names.read(code, f"own{p}", "ptr") for p in range(panels)]
-    other = [names.read(code, f"other{p}", "ptr") for p in range(panels)]
-    total = [names.read(code, f"total{p}", "ptr") for p in range(panels)]
-    wanted = {"x": definition.x, "y": definition.y, "w": []}[side]
-    graph = definition.graph
-    worth = [graph.input(f"c{t}") for t in range(len(definition.terms))]
-    slopes: list[Node]
+    panels = Panels(definition)
+    code, names = panels.code, panels.names
+    m, n, stop = names.read(code, "m"), names.read(code, "n"), names.read(code, "stop")
+    own, other, total = (panels.addresses(name) for name in ("own", "other", "total"))
     if side == "w":
-        parts = [f * t for f, t in zip(worth, definition.terms, strict=True)]
+        parts = [f * t for f, t in zip(panels.worth, definition.terms, strict=True)]
         slopes = [sum(parts[1:], parts[0])]
     else:
-        each = [derivatives(t, wanted, f) for f, t in zip(worth, definition.terms, strict=True)]
-        slopes = [sum((e[p] for e in each[1:]), each[0][p]) for p in range(panels)]
-    rows, vectors = (2, 1) if definition.weight > 16 else (2, 2)
+        slopes = panels.slopes(definition.x if side == "x" else definition.y)
+    rows = 2
     mine, theirs = ("y", "x") if side == "y" else ("x", "y")
     # The other side in pieces that stay in the first cache while rows and features go by.
-    with code.loop("0", n, BLOCK) as first, code.loop("0", m, rows) as i, code.loop("0", width, lanes * vectors) as k:
-        stop = code.smaller(code.put(f"add i64 {first}, {BLOCK}"), n)
-        places = [code.smaller(code.put(f"add i64 {i}, {a}"), code.put(f"sub i64 {m}, 1")) for a in range(rows)]
-        starts = [code.put(f"add i64 {code.put(f'mul i64 {place}, {width}')}, {k}") for place in places]
-        every = [(a, v) for a in range(rows) for v in range(vectors)]
-        mine_values = {
-            (a, v): [code.load(code.at(o, code.put(f"add i64 {starts[a]}, {v * lanes}")), code.vector, 4) for o in own] for a, v in every
-        }
-        c_rows = [code.put(f"mul i64 {place}, {by_own}") for place in places]
+    with code.loop("0", n, BLOCK) as first, code.loop("0", m, rows) as i, code.loop("0", stop, panels.width) as k:
+        last = code.smaller(code.put(f"add i64 {first}, {BLOCK}"), n)
+        numbers = [code.smaller(code.put(f"add i64 {i}, {a}"), code.put(f"sub i64 {m}, 1")) for a in range(rows)]
+        places = [panels.place("own", number, k) for number in numbers]
+        every = [(a, v) for a in range(rows) for v in panels.vectors]
+        mine_values = {(a, v): [panels.row(o, places[a], v) for o in own] for a, v in every}
         sums = {e: [code.room(code.vector) for _ in slopes] for e in every}
-        for places_of in sums.values():
-            for s in places_of:
+        for shelves in sums.values():
+            for s in shelves:
                 code.store(code.constant(0.0), code.vector, s)
-        with code.loop(first, stop) as j:
-            at = code.put(f"add i64 {code.put(f'mul i64 {j}, {width}')}, {k}")
-            their_values = [
-                [code.load(code.at(o, code.put(f"add i64 {at}, {v * lanes}")), code.vector, 4) for o in other] for v in range(vectors)
-            ]
-            column = code.put(f"mul i64 {j}, {by_other}")
+        with code.loop(first, last) as j:
+            at = panels.place("other", j, k)
+            their_values = [[panels.row(o, at, v) for o in other] for v in panels.vectors]
             for a in range(rows):
-                place = code.put(f"add i64 {c_rows[a]}, {column}")
-                shared = {}
-                for t in range(len(worth)):
-                    offset = code.put(f"add i64 {code.put(f'mul i64 {plane}, {t}')}, {place}")
-                    shared[f"c{t}"] = code.spread(code.load(code.at(c, offset), code.scalar))
-                top = code.spread(code.load(code.at(maxima, place), code.scalar)) if metric.reduce == "max" else None
-                for v in range(vectors):
+                shared, top = panels.pair(numbers[a], j)
+                for v in panels.vectors:
                     _add(code, definition, slopes, shared, top, (mine, mine_values[a, v]), (theirs, their_values[v]), sums[a, v])
         for a, v in every:
             # A row past the last one repeats it: it must be added once only.
             with code.when(code.put(f"icmp slt i64 {code.put(f'add i64 {i}, {a}')}, {m}")):
-                for p, s in enumerate(sums[a, v]):
-                    value = code.load(s, code.vector)
-                    if recipe.weighted and side != "w":
-                        weight = code.load(code.at(w, code.put(f"add i64 {k}, {v * lanes}")), code.vector, 4)
-                        if metric.reduce == "max":
-                            weight = code.choose(code.compare("ogt", weight, code.constant(0.0)), code.constant(1.0), code.constant(0.0))
-                        value = code.arith("mul", value, weight)
-                    target = code.at(total[p], code.put(f"add i64 {starts[a]}, {v * lanes}"))
-                    code.store(code.arith("add", code.load(target, code.vector, 4), value), code.vector, target, 4)
-    code.do("ret i64 0")
-    return module([code], [code.function("pull", "ptr %a", "i64")])
+                for s, into in zip(sums[a, v], total, strict=False):
+                    target = code.at(into, code.put(f"add i64 {places[a]}, {v * panels.lanes}"))
+                    panels.increase(target, k, v, code.load(s, code.vector), side != "w")
+    return panels.finish()
+
+
+def pull_both(definition: Definition) -> str:
+    """The totals of both sides at once, for the features from ``first`` to ``stop``: own is x, and other is y."""
+    panels = Panels(definition)
+    code, names = panels.code, panels.names
+    m, n = names.read(code, "m"), names.read(code, "n")
+    xs, ys, gx, gy = (panels.addresses(name) for name in ("own", "other", "total", "totals"))
+    slopes = panels.slopes(definition.x + definition.y)
+    count = len(panels.vectors)
+    parts = [code.room(code.vector, BLOCK * count) for _ in gy]
+    sums = [[code.room(code.vector) for _ in gx] for _ in panels.vectors]
+    zero = code.constant(0.0)
+    first, stop = names.read(code, "first"), names.read(code, "stop")
+    with code.loop("0", m, BLOCK) as ib, code.loop("0", n, BLOCK) as jb, code.loop(first, stop, panels.width) as k:
+        i_stop, j_stop = code.smaller(code.put(f"add i64 {ib}, {BLOCK}"), m), code.smaller(code.put(f"add i64 {jb}, {BLOCK}"), n)
+        for part in parts:
+            with code.loop("0", str(BLOCK * count)) as at:
+                code.store(zero, code.vector, code.at(part, at, code.vector))
+        with code.loop(ib, i_stop) as i:
+            mine_at = panels.place("own", i, k)
+            mine = [[panels.row(x, mine_at, v) for x in xs] for v in panels.vectors]
+            for v in panels.vectors:
+                for s in sums[v]:
+                    code.store(zero, code.vector, s)
+            with code.loop(jb, j_stop) as j:
+                shared, top = panels.pair(i, j)
+                at = panels.place("other", j, k)
+                near = code.put(f"mul i64 {code.put(f'sub i64 {j}, {jb}')}, {count}")
+                for v in panels.vectors:
+                    theirs = [panels.row(y, at, v) for y in ys]
+                    shelf = [code.at(part, code.put(f"add i64 {near}, {v}"), code.vector) for part in parts]
+                    _add(code, definition, slopes, shared, top, ("x", mine[v]), ("y", theirs), sums[v] + shelf)
+            for v in panels.vectors:
+                for s, total in zip(sums[v], gx, strict=True):
+                    target = code.at(total, code.put(f"add i64 {mine_at}, {v * panels.lanes}"))
+                    panels.increase(target, k, v, code.load(s, code.vector))
+        with code.loop(jb, j_stop) as j:
+            at = panels.place("other", j, k)
+            near = code.put(f"mul i64 {code.put(f'sub i64 {j}, {jb}')}, {count}")
+            for v in panels.vectors:
+                for part, total in zip(parts, gy, strict=True):
+                    value = code.load(code.at(part, code.put(f"add i64 {near}, {v}"), code.vector), code.vector)
+                    panels.increase(code.at(total, code.put(f"add i64 {at}, {v * panels.lanes}")), k, v, value)
+    return panels.finish()
 
 
 def _add(
@@ -235,7 +325,7 @@ def _add(
     sums: list[Value],
 ) -> None:
     """One row of the other side into the sums of one vector of features."""
-    inputs = shared | {f"{side}{p}": v for side, values in (mine, theirs) for p, v in enumerate(values)}
+    inputs = shared | definition.recipe.inputs(*mine) | definition.recipe.inputs(*theirs)
     values = code.expressions(slopes, inputs)
     if top is not None:
         (term,) = code.expressions(definition.terms, inputs)

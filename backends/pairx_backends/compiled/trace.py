@@ -14,7 +14,7 @@ FUNCTIONS = {
     "sqrt", "exp", "log", "log1p", "log_ratio", "two_entropies", "atanh", "sin", "cos", "atan2", "tanh", "abs", "maximum", "minimum",
     "where",
 }  # fmt: skip
-BOOLEAN = {"eq", "ne", "lt", "le", "and", "or", "not"}
+BOOLEAN = {"eq", "ne", "lt", "le", "and", "or", "not", "true", "false"}
 
 
 class Node:
@@ -94,10 +94,15 @@ class Node:
 
 
 class Scalars:
-    """The namespace of one number of each side, and the table of its nodes."""
+    """The namespace of one number of each side, and the table of its nodes.
 
-    def __init__(self) -> None:
+    ``positive`` names the inputs that are known to be above 0 and finite, and ``present`` those that are not NaN: tests of that
+    are decided while tracing.
+    """
+
+    def __init__(self, positive: Iterable[str] = (), present: Iterable[str] = ()) -> None:
         self._known: dict[Any, Node] = {}
+        self.positive, self.present = frozenset(positive), frozenset(present) | frozenset(positive)
 
     def node(self, op: str, args: tuple[Node, ...] = (), value: Any = None) -> Node:
         """The one node of this operation on these arguments."""
@@ -128,18 +133,42 @@ class Scalars:
                     return self.power(a, b.value + 1.0)
         if op == "div" and nodes[1].op == "constant" and nodes[1].value == 1.0:
             return nodes[0]
+        if self.present and (known := self._decided(op, nodes)) is not None:
+            return known
         if op == "neg" and nodes[0].op == "constant":
             return self.constant(-nodes[0].value)
         if op == "neg" and nodes[0].op == "neg":
             return nodes[0].args[0]
         return self.node(op, nodes)
 
+    def _decided(self, op: str, nodes: tuple[Node, ...]) -> Node | None:
+        """What follows from what is known of the inputs."""
+
+        def above(a: Node) -> bool:
+            return a.value in self.positive if a.op == "input" else a.op == "constant" and 0.0 < a.value < math.inf
+
+        def zero(a: Node) -> bool:
+            return a.op == "constant" and a.value == 0.0
+
+        if op in ("lt", "le") and zero(nodes[0]) and above(nodes[1]):
+            return self.node("true")
+        if op == "ne" and nodes[0] is nodes[1] and nodes[0].value in self.present:
+            return self.node("false")
+        if (op == "and" and nodes[0].op == nodes[1].op == "true") or (op == "or" and nodes[0].op == nodes[1].op == "false"):
+            return nodes[0]
+        if op == "where" and nodes[0].op in ("true", "false"):
+            return nodes[1 if nodes[0].op == "true" else 2]
+        if op == "div" and nodes[0].op == "mul" and above(nodes[1]):
+            a, b = nodes[0].args
+            return a if b is nodes[1] else b if a is nodes[1] else None
+        return None
+
     def power(self, a: Node, exponent: float) -> Node:
         """a ** exponent."""
         return a if exponent == 1.0 else self.node("pow", (a,), exponent)
 
     def __getattr__(self, op: str) -> Callable[..., Node]:
-        if op not in FUNCTIONS:
+        if op not in FUNCTIONS and not (op == "jensen" and self.positive):
             raise AttributeError(f"A compiled definition cannot use {op}.")
         return lambda *args: self.make(op, *args)
 

@@ -136,6 +136,7 @@ def _pull(machine: Machine, needed: Needed, arguments: list[Array], results: lis
             *operands, g = arrays[: len(arguments)]
             found = arrays[len(arguments) :]
             task = _hosted(machine, operands)
+            task = replace(task, kernel=engine.known(task, smooth=True))
             w = task.aux[0] if task.aux else None
             gx, *other = [[found.pop(0) for _ in range(panels)] if side else [] for side in sides]
             gy = gx if machine.alone else other[0]

@@ -132,6 +132,7 @@ def backward(task: Task, g: Array, needed: tuple[bool, ...]) -> list[Array]:
     if (len(tiles) == MANY and task.kernel is None) or not is_host(task.x):
         return compiled_backward(task, g, needed)
     host, slope = _on_host(task), view(g)
+    task = replace(task, kernel=engine.known(task, smooth=True))
     sides = [task.x] if task.y is None else [task.x, task.y]
     which = [0, 0] if task.y is None else [0, 1]
     sums = [_Sum(t, host) if need else None for t, need in zip(sides, needed, strict=False)]

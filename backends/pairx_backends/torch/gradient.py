@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -93,6 +94,9 @@ def pull(task: Task, x: Any, y: Any, aux: tuple[Any, ...], g: Any, needed: tuple
     gy = gx if y is None else (zeros(y) if needed[1] else None)
     ga = [zeros(a) if need else None for a, need in zip(aux, needed[2:], strict=True)]
     other = x if y is None else y
+    if task.kernel is not None:
+        weights = host(aux[0]) if task.rule is not None and task.rule.weighted else None
+        task = replace(task, kernel=task.kernel.knowing(host(x), host(other), weights, smooth=True))
 
     def back(tile: plans.Tile) -> None:
         parts = (cut(task, tile)) if plan.axes else (x, other)
@@ -118,6 +122,8 @@ def pull(task: Task, x: Any, y: Any, aux: tuple[Any, ...], g: Any, needed: tuple
         part = plans.side(plan, tile, total.shape, "x" if k == 0 else "y")
         if task.pairs is not None:
             total[part].index_add_(-plan.core - 1, task.pairs[k][slice(*tile.spans[-1])], grad)
+        elif task.kernel is not None and total.dtype == grad.dtype != torch.bfloat16:
+            host(total)[part] += host(grad)  # after a sum of its own, torch's threads would spin for a while in the way of ours
         else:
             total[part] += grad
 
