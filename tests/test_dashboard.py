@@ -216,7 +216,9 @@ def test_a_new_metric_is_a_row_by_itself(folder: Path, monkeypatch: pytest.Monke
 def test_regressions(folder: Path):
     machines = results.read(folder)
     assert machines[0].commits == ("1234567890abcdef", "fedcba0987654321")
-    assert "1.5×" in facts.regressions(machines, REGRESSIONS)
+    said = text(facts.regressions(machines, REGRESSIONS))
+    for fact in ("TimeCdist.time_call('numpy')", "test-machine", "1.5×", "2.00 s", "3.00 s"):
+        assert fact in said.replace("&#x27;", "'")
     assert "None: 2 commits" in facts.regressions(machines, [])
     assert "at least two" in facts.regressions([results.Machine("m", commits=("a",))], [])
     assert "at least two" in facts.regressions(machines, None)

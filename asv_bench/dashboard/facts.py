@@ -229,8 +229,13 @@ def regressions(machines: Sequence[Machine], found: list[list[Any]] | None) -> H
         return gap(f"asv has measured {count}: a regression takes at least two. nox -s bench_history on a quiet machine.")
     if not found:
         return f"<p>None: {measured} commits, no step upwards that asv's detection takes for one.</p>"
-    rows = [[escape(r[0]), times(r[4] / r[5]), escape(f"{r[5]:g}"), escape(f"{r[4]:g}")] for r in found]
-    return table(["benchmark", "now over best", "best", "now"], rows, filtered=True)
+    rows = []
+    units = {name: bench.unit for m in machines for name, bench in m.benches.items()}
+    for name, _, axes, _, now, best, *_ in found:
+        unit = units.get(name.partition("(")[0], "")
+        on = escape(axes.get("machine", machines[0].name))
+        rows.append([escape(name), on, times(now / best), quantity(best, unit), quantity(now, unit)])
+    return table(["benchmark", "machine", "now over best", "best", "now"], rows, filtered=True)
 
 
 def where(machines: Sequence[Machine]) -> Html:
@@ -247,7 +252,9 @@ def where(machines: Sequence[Machine]) -> Html:
             commit, date = str(head.get("commit") or "?"), str(head.get("date") or "?")[:16].replace("T", " ")
             rows.append([name, code(commit.rstrip("+")) + " with local changes" * commit.endswith("+"), escape(date), told])
         described = escape(", ".join(f"{k} {v}" for k, v in m.about.items() if k in ("cpu", "num_cpu", "ram", "os")))
-        rows += [["asv", code(commit), "", described] for commit in m.commits]
+        if m.commits:
+            span = code(m.commits[-1]) + (f" and {len(m.commits) - 1} before it, from {code(m.commits[0])}" if len(m.commits) > 1 else "")
+            rows.append(["asv", span, "", described])
         first = next((h for _, h in heads), {})
         count, system = first.get("processors") or m.about.get("num_cpu") or "?", str(first.get("system") or m.about.get("os") or "?")
         about = el("p", f"{escape(m.cpu)}, {count} processors, {escape(system)}")
