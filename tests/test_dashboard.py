@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "asv_bench"))
 
 from benchmarks import places  # noqa: E402
-from dashboard import about, answers, charts, facts, offline, page, pictures, results, sections, support  # noqa: E402
+from dashboard import about, agreement, answers, charts, facts, offline, page, pictures, results, sections, support  # noqa: E402
 
 REAL = ROOT / "asv_bench" / "results"
 
@@ -72,7 +72,8 @@ AGREEMENT = {
         {"operation": "cdist", "metric": "yule", "backend": "jax", **PLAIN, "error": None, "reason": "jax is away"},
     ],
     "losses": [{"loss": "supcon", "library": "torch", "dtype": "float64", "value": 2.5e-16, "gradient": 7.5e-16}],
-    "edges": [{"loss": "supcon", "case": "empty batch", "backend": "torch", "outcome": "zero, as documented"}],
+    "edges": [{"loss": "supcon", "case": "empty batch", "backend": "torch", "outcome": "zero, as documented"},
+              {"loss": "supcon", "case": "no mask", "backend": "torch", "outcome": None, "reason": "the mask is empty"}],
 }  # fmt: skip
 SUPPORT = {
     "machine": "test", "cpu": "Test processor", "date": "2026-01-02", "commit": "abcdef0123456789", "versions": {}, "rows": 2000,
@@ -136,7 +137,16 @@ SHOWN = {
         "no slope at all",
         "it is a test",
     ],
-    "agreement": ["3.3e-07", "2.5e-16", "7.5e-16", "jax is away", "zero, as documented"],
+    "agreement": [
+        "Yes: all 2 comparisons",
+        "3.3e-07",
+        "2.5e-16",
+        "7.5e-16",
+        "jax: jax is away",
+        "cupy: not in this record",
+        "zero, as documented",
+        "the mask is empty",
+    ],
     "libraries": ["5.1 MB", "4.2 ms", "PeakCPUCdist", "12345678"],
 }
 """What each part must say of these results."""
@@ -198,12 +208,12 @@ def test_two_machines_stand_side_by_side(folder: Path):
     for part in page.SECTIONS:
         html = part.make(both)
         assert all(f"<small>{name}</small>" in html for name in ("test-machine", "synthetic-machine")), part.key
-        assert 'class="gap"' not in html.replace('<span class="gap"', ""), part.key
+        assert not re.search(r'class="gap">[^<]*-machine: ', html), part.key
 
 
 def test_a_machine_that_lacks_a_part_says_so(folder: Path):
     (folder / "new-machine").mkdir()
-    html = facts.agreement(results.read(folder))
+    html = agreement.agreement(results.read(folder))
     assert "3.3e-07" in html
     assert "new-machine: not recorded" in html
 
@@ -211,6 +221,14 @@ def test_a_machine_that_lacks_a_part_says_so(folder: Path):
 def test_a_new_metric_is_a_row_by_itself(folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(METRICS, "brand_new", replace(METRICS["cityblock"], name="brand_new"))
     assert re.search(r"brand_new</th><td><span class=\"gap\">not recorded yet", facts.support(results.read(folder)))
+
+
+def test_a_disagreement_is_named():
+    rows = [{**AGREEMENT["distances"][0], "error": 2e-6}, AGREEMENT["distances"][1]]
+    html = agreement.agreement([results.Machine("m", agreement={"distances": rows})])
+    assert "Not everywhere: 1 of 2" in html
+    assert "cityblock on numpy (array, float32)" in html
+    assert re.search(r'<span class="behind"[^>]*>2\.0e-06', html)
 
 
 def test_regressions(folder: Path):

@@ -1,4 +1,4 @@
-"""The parts of the page about what runs where, whether it agrees, its history, and where it was measured."""
+"""The parts of the page about what runs where, every benchmark of asv, its history, and where it was measured."""
 
 from __future__ import annotations
 
@@ -116,65 +116,6 @@ def gpu(machines: Sequence[Machine]) -> Html:
     return gap(" ".join(["No result of a GPU is in the repository: no machine that measured had one.", *said])) + note(
         "The benchmarks have GPU cases (torch, TensorFlow, JAX, CuPy). Results of a machine with one are a folder, and appear here."
     )
-
-
-# --- agreement ------------------------------------------------------------------------------------------------------------
-
-
-def worst(rows: Sequence[dict[str, Any]], key: str) -> Html:
-    """The largest relative error of some rows, or why there is none."""
-    known = [r for r in rows if r.get(key) is not None]
-    if not known:
-        why = next((r["reason"] for r in rows if r.get("reason")), "not compared")
-        return el("span", escape(why), class_="gap")
-    top = max(known, key=lambda r: r[key])
-    allowed = top.get("allowed")
-    over = "behind" if allowed is not None and top[key] > allowed else None
-    title = ", ".join(f"{k} {v}" for k, v in top.items() if k in ("operation", "metric", "engine", "dtype", "allowed", "loss"))
-    return el("span", f"{top[key]:.1e}", class_=over, title=title)
-
-
-def pivot(rows: Sequence[dict[str, Any]], down: Sequence[str], across: str, key: str) -> tuple[list[str], list[list[Html]]]:
-    """Head and rows of the largest errors."""
-    columns = sorted({r[across] for r in rows})
-    found: dict[tuple[str, ...], dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
-    for r in rows:
-        found[tuple(str(r[d]) for d in down)][r[across]].append(r)
-    body = [[escape(", ".join(k)), *(worst(v[c], key) if c in v else "–" for c in columns)] for k, v in found.items()]
-    return [", ".join(down), *(escape(c) for c in columns)], body
-
-
-def agreement(machines: Sequence[Machine]) -> Html:
-    """The largest relative error of each backend against the reference."""
-
-    def one(machine: Machine) -> Html | None:
-        record = machine.agreement
-        if record is None:
-            return None
-        made = []
-        if rows := record.get("distances"):
-            head, body = pivot(rows, ("backend", "engine"), "dtype", "error")
-            made += ["<h4>Distances: largest relative error over all metrics</h4>", table(head, body)]
-            head, body = pivot(rows, ("operation", "metric", "dtype"), "backend", "error")
-            made.append(folded("Metric by metric, over all engines", table(head, body, filtered=True)))
-        if rows := record.get("losses"):
-            for key in ("value", "gradient"):
-                head, body = pivot(rows, ("library",), "dtype", key)
-                made += [f"<h4>Losses, {key}: largest relative error over all losses</h4>", table(head, body)]
-                head, body = pivot(rows, ("loss", "dtype"), "library", key)
-                made.append(folded(f"Loss by loss: {key}", table(head, body, filtered=True)))
-        if rows := record.get("edges"):
-            outcomes: dict[tuple[str, str], int] = defaultdict(int)
-            for r in rows:
-                outcomes[r["backend"], str(r["outcome"])] += 1
-            counted = [[escape(b), escape(o), str(n)] for (b, o), n in sorted(outcomes.items())]
-            made += ["<h4>Edge cases of losses</h4>", table(["backend", "outcome", "cases"], counted)]
-            columns = ["loss", "case", "backend", "outcome"]
-            listed = [[escape(str(r[k])) for k in columns] for r in rows]
-            made.append(folded("Case by case", table(columns, listed, filtered=True)))
-        return "".join(made) or None
-
-    return panels(machines, one, "not recorded: nox -s agreement compares all backends with references in float64.")
 
 
 # --- asv ------------------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from . import answers, facts, sections
+from .agreement import agreement
 from .markup import el
 from .results import Machine
 
@@ -55,7 +56,7 @@ SECTIONS = [
     Section(
         "agreement", "Agreement", "Do the backends agree?",
         "The largest relative difference from references in float64.",
-        facts.agreement,
+        agreement,
     ),
     Section(
         "libraries", "Every backend", "Every benchmark on every backend",
