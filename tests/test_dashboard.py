@@ -38,7 +38,7 @@ def timing(case: str, who: str, threads: int, fastest: float, **info: Any) -> di
 
 def peers(threads: int, scale: float) -> dict[str, Any]:
     return {
-        "machine_info": {"cpu": {"brand_raw": "Test processor", "count": 2}, "python_version": "3.12.0", "versions": {"numpy": "2.99"}},
+        "machine_info": {"cpu": {"brand_raw": "Test processor", "count": 2}, "versions": {"numpy": "2.99"}, "gpus": ["Test GPU"]},
         "commit_info": {"id": "abcdef0123456789", "dirty": True}, "datetime": "2026-01-02T03:04:05",
         "benchmarks": [
             timing(CASE, "pairx", threads, 0.010 * scale), timing(CASE, "matmul", threads, 0.005 * scale),
@@ -246,6 +246,7 @@ def test_where_it_was_measured(folder: Path):
     said = text(facts.where(results.read(folder)))
     for fact in (
         "Test processor",
+        "Test GPU",
         "abcdef0123",
         "with local changes",
         "numpy 2.99",

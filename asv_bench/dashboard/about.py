@@ -39,6 +39,15 @@ def processor() -> str:
         return platform.processor() or platform.machine()
 
 
+def gpus() -> list[str]:
+    """The accelerators of NVIDIA that are there."""
+    try:
+        asked = subprocess.run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return []
+    return [line.strip() for line in asked.stdout.splitlines() if line.strip()]
+
+
 def machine() -> str:
     """The folder of this machine's results, named as the sessions of nox name it: processor and how many, no host name."""
     return re.sub(r"[^a-z0-9]+", "-", f"{processor()} x{os.cpu_count()}".lower()).strip("-")
@@ -56,7 +65,8 @@ def commit() -> str:
 def about() -> dict[str, Any]:
     """The head of a record."""
     return {
-        "machine": machine(), "cpu": processor(), "processors": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}",
+        "machine": machine(), "cpu": processor(), "processors": os.cpu_count(), "gpus": gpus(),
+        "system": f"{platform.system()} {platform.machine()}",
         "date": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit(), "versions": versions(),
     }  # fmt: skip
 

@@ -11,18 +11,14 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import Any
 
-import conftest  # sets the threads, before any library is imported
+import conftest  # sets the threads, before any library is imported, and the way to the dashboard
+from dashboard.about import about, write
 from loss_peers import LOSS_IMPLEMENTATIONS, LossCase
 from peers import IMPLEMENTATIONS, Case
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from dashboard.about import about, write
 
 ROOM, PATIENCE = 3e9, 20.0
 Call = Callable[[], Any]
