@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from pairx.backend import backends
+from pairx.backend import entry_points
 
 from .markup import Html, el, folded, gap, note, panels, table
 from .results import Machine
@@ -41,7 +41,7 @@ def compared(rows: Sequence[Row], down: Sequence[str], across: str, key: str, wh
     for r in rows:
         by_library[r[who]].append(r)
     without = {name: reason(found) for name, found in by_library.items() if all(r.get(key) is None for r in found)}
-    without |= {name: "not in this record" for name in backends() if name not in by_library}
+    without |= {name: "not in this record" for name in entry_points() if name not in (*by_library, "jaxlib")}
     cells: dict[tuple[str, ...], dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
     for name, found in by_library.items():
         for r in found if name not in without else ():

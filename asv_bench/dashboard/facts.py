@@ -198,7 +198,7 @@ def where(machines: Sequence[Machine]) -> Html:
             rows.append(["asv", span, "", described])
         first = next((h for _, h in heads), {})
         count, system = first.get("processors") or m.about.get("num_cpu") or "?", str(first.get("system") or m.about.get("os") or "?")
-        gpus = next((", ".join(h["gpus"]) for _, h in heads if h.get("gpus")), "no GPU seen")
+        gpus = next((", ".join(h["gpus"]) or "no GPU" for _, h in heads if "gpus" in h), "GPU: not recorded")
         about = el("p", f"{escape(m.cpu)}, {count} processors, {escape(gpus)}, {escape(system)}")
         made.append(
             el("div", el("h3", escape(m.name)) + about + table(["record", "commit", "date", "versions"], rows, wide=True), class_="panel")

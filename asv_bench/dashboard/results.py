@@ -118,7 +118,7 @@ def read_peers(path: Path) -> Peers | None:
     head = {
         "cpu": cpu.get("brand_raw"), "processors": cpu.get("count"), "system": f"{machine.get('system', '?')} {machine.get('machine', '')}",
         "date": record.get("datetime"), "commit": commit.get("id", "") + ("+" if commit.get("dirty") else ""),
-        "versions": machine.get("versions") or {}, "gpus": machine.get("gpus") or [],
+        "versions": machine.get("versions") or {}, **({"gpus": machine["gpus"]} if "gpus" in machine else {}),
     }  # fmt: skip
     return Peers(threads, head, distances, losses)
 
