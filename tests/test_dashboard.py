@@ -223,6 +223,20 @@ def test_a_new_metric_is_a_row_by_itself(folder: Path, monkeypatch: pytest.Monke
     assert re.search(r"brand_new</th><td><span class=\"gap\">not recorded yet", facts.support(results.read(folder)))
 
 
+def test_a_cell_is_the_largest_of_its_errors():
+    assert ">3.3e-07<" in agreement.worst(AGREEMENT["distances"], "error")
+    assert "jax is away" in agreement.worst(AGREEMENT["distances"][2:], "error")
+
+
+def test_environments_of_asv_at_one_commit_are_joined_and_older_ones_are_not(folder: Path):
+    name = "distances.TimeCdist.time_call"
+    other = {**ASV, "results": {name: [[0.5], [["'jax'"], ["'gpu'"]]]}}
+    old = {**other, "commit_hash": "0", "date": 1, "results": {name: [[9.0, 9.0], [["'dask'", "'numpy'"], ["'gpu'"]]]}}
+    for file, record in (("12345678-f.json", other), ("0-e.json", old)):
+        (folder / "test-machine" / file).write_text(json.dumps(record))
+    assert results.read(folder)[0].benches[name].values == {("numpy", "gpu"): 0.0042, ("torch", "gpu"): 0.0017, ("jax", "gpu"): 0.5}
+
+
 def test_a_disagreement_is_named():
     rows = [{**AGREEMENT["distances"][0], "error": 2e-6}, AGREEMENT["distances"][1]]
     html = agreement.agreement([results.Machine("m", agreement={"distances": rows})])
