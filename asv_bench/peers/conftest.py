@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from dashboard.about import gpus, versions
 
 THREADS = int(os.environ.get("PEERS_THREADS", "1"))
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -26,6 +32,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, object]) -> None:
     for name in ("node", "release"):  # the host's own
         machine_info.pop(name, None)
+    machine_info |= {"versions": versions(), "gpus": gpus()}
     cpu = machine_info.get("cpu")
     if isinstance(cpu, dict):
         cpu.pop("flags", None)

@@ -1,0 +1,79 @@
+"""Where and of what something was measured: the head of every record that a session writes."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "numpy", "scipy", "scikit-learn", "torch", "tensorflow", "tensorflow-cpu", "jax", "cupy-cuda12x", "cupy-cuda13x", "dask",
+    "array-api-strict", "array-api-compat", "numba", "llvmlite", "faiss-cpu", "numkong", "pytorch-metric-learning", "memray",
+)  # fmt: skip
+"""What pairx runs on, what it is compared with, and what measures."""
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that are installed here."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def processor() -> str:
+    """As the system names it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def gpus() -> list[str]:
+    """The accelerators of NVIDIA that are there."""
+    try:
+        asked = subprocess.run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return []
+    return [line.strip() for line in asked.stdout.splitlines() if line.strip()]
+
+
+def machine() -> str:
+    """The folder of this machine's results, named as the sessions of nox name it: processor and how many, no host name."""
+    return re.sub(r"[^a-z0-9]+", "-", f"{processor()} x{os.cpu_count()}".lower()).strip("-")
+
+
+def commit() -> str:
+    """What is measured; ``+`` after it where files differ from it."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout.strip()
+
+    return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no", "--", "src", "backends") else "")
+
+
+def about() -> dict[str, Any]:
+    """The head of a record."""
+    return {
+        "machine": machine(), "cpu": processor(), "processors": os.cpu_count(), "gpus": gpus(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "date": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit(), "versions": versions(),
+    }  # fmt: skip
+
+
+def write(name: str, record: dict[str, Any]) -> Path:
+    """A record into this machine's folder."""
+    path = Path(__file__).parents[1] / "results" / machine() / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    return path
