@@ -494,7 +494,8 @@ class Code:
         if exponent * 4 == int(exponent * 4) and 0 < exponent <= 4:
             whole, quarters = divmod(int(exponent * 4), 4)
             root = self.sqrt(a) if quarters else a
-            factors = [a] * whole + [root] * bool(quarters & 2) + [self.sqrt(root)] * bool(quarters & 1)
+            powers = [self.arith("mul", a, a)] * 2 if whole == 4 else [a] * whole
+            factors = powers + [root] * bool(quarters & 2) + [self.sqrt(root)] * bool(quarters & 1)
             found = factors[0]
             for factor in factors[1:]:
                 found = self.arith("mul", found, factor)
