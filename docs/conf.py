@@ -47,6 +47,7 @@ myst_enable_extensions = ["dollarmath", "colon_fence", "attrs_inline"]
 myst_heading_anchors = 3
 suppress_warnings = ["config.cache"]
 
+add_function_parentheses = False
 autodoc_typehints = "none"
 autosummary_generate = True
 numpydoc_show_class_members = False
@@ -67,6 +68,7 @@ html_show_sourcelink = False
 html_copy_source = False
 html_show_search_summary = False  # summaries are fetched by requests, which browsers refuse in a folder
 html_sidebars = {"index": [], "metrics": [], "losses": [], "start": []}
+WIDE = ["index", "metrics", "losses", "gallery/index", *(f"moving/{p.stem}" for p in (HERE / "moving").glob("*.md"))]
 html_theme_options: dict[str, Any] = {
     "logo": {"text": "pairx"},
     "show_prev_next": False,
@@ -74,7 +76,7 @@ html_theme_options: dict[str, Any] = {
     "navbar_align": "left",
     "navbar_end": ["theme-switcher"],
     "navbar_persistent": ["search-button"],
-    "secondary_sidebar_items": {"**": ["page-toc"], "index": [], "metrics": [], "losses": [], "gallery/index": []},
+    "secondary_sidebar_items": {"**": ["page-toc"], **{page: [] for page in WIDE}},
     "footer_start": ["copyright"],
     "footer_end": [],
     "pygments_light_style": "a11y-high-contrast-light",

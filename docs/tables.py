@@ -94,7 +94,7 @@ def metrics(rich: bool = False) -> str:
 
 # --- losses -------------------------------------------------------------------------------------------------------------
 
-ROWS = "0 at equal rows and at zero rows"
+ROWS = "0 at equal or zero rows"
 PROBABILITIES = "finite from logits; from probabilities wherever the loss is"
 LOSS_EDGES = {
     **dict.fromkeys(("triplet rows", "labels", "positives", "views", "proxies", "centers", "only centers", "grid and mask"), ROWS),
@@ -134,7 +134,10 @@ def losses(rich: bool = False) -> str:
     head: tuple[str, ...] = ("loss", "formula, unit, mean, source", "gradient at the edges", "cost")
     if not rich:
         head = ("loss", "formula", "unit", "the mean divides by the number of", "gradient at the edges", "cost", "source")
-    return "\n\n".join(f"### {family.capitalize()}\n\n{table(head, rows)}" for family, rows in families.items())
+    contents = ", ".join(f"[{family}](#{family})" for family in families)
+    return f"Families: {contents}.\n\n" + "\n\n".join(
+        f"### {family.capitalize()}\n\n{table(head, rows)}" for family, rows in families.items()
+    )
 
 
 PAGES = {"losses.md": {"losses": losses}, "metrics.md": {"metrics": metrics}}

@@ -55,6 +55,10 @@ TITLES = {
 def write(folder: Path) -> None:
     """The pages as reStructuredText; autosummary writes one more for each name."""
     folder.mkdir(parents=True, exist_ok=True)
+    known = {name for groups in names().values() for group in groups.values() for name in group}
+    for path in (folder / "all").glob("*.rst"):  # what an earlier build wrote for a name that is gone
+        if path.stem not in known:
+            path.unlink()
     for page, groups in names().items():
         title, about = TITLES[page]
         text = f"{title}\n{'=' * len(title)}\n\n{about}\n\n.. currentmodule:: {title}\n\n"
