@@ -64,7 +64,15 @@ def equivalence(session: nox.Session) -> None:
 def losses(session: nox.Session) -> None:
     """Every variant and edge of every loss on every library, and against pytorch-metric-learning and optax (40 minutes)."""
     install(session, "jit,torch,jax,cli,test", "test", also=[TENSORFLOW, "optax>=0.2.4", "pytorch-metric-learning==2.9.0"])
-    test(session, "numpy,torch,tensorflow,jax,strict", "tests/losses", "tests/test_mining.py", "--wide")
+    test(session, "numpy,torch,tensorflow,jax,strict", "tests/losses", "tests/test_mining.py", "tests/test_pages.py", "--wide")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The site of the documentation, in site/docs: warnings are errors, its code and links are tested (5 minutes)."""
+    install(session, "jit,torch", "docs")
+    session.run("sphinx-build", "-E", "-W", "--keep-going", "-d", "build/doctrees", "docs", "site/docs")
+    session.run("pytest", "-q", "--backend", "numpy,torch", "tests/test_pages.py", "tests/test_site.py", *session.posargs)
 
 
 @nox.session

@@ -58,8 +58,8 @@ def cdist(
     max_bytes : int or str, optional
         Scratch memory above inputs and result, forward and backward: bytes, ``"64MB"`` or ``"64MiB"``. Default 256 MiB,
         or as :func:`pairx.options` says.
-    engine : {"array", "native"}, optional
-        Force the broadcast of differences, or the matrix product.
+    engine : {"array", "native", "compiled"}, optional
+        Force the broadcast of differences, the matrix product, or machine code (extra ``jit``).
     precision : {"exact", "fast"}, optional
         ``"fast"`` takes a matrix product without computing again what cancellation spoilt.
     **params

@@ -18,7 +18,7 @@ def batch_dot(x: Array, y: Array, axes: int | tuple[int, int] | None = None, *, 
 
     Parameters
     ----------
-    x, y : array, shapes (*batch, ...)
+    x, y : array, shapes (batch, ...)
         Of one library, on one device, with the same batch axes; each has at least one axis more.
     axes : int or (int, int), optional
         The axis of ``x`` and that of ``y``; one int serves both. Negative axes count from the end of each operand. Default, as
@@ -30,7 +30,7 @@ def batch_dot(x: Array, y: Array, axes: int | tuple[int, int] | None = None, *, 
 
     Returns
     -------
-    array, shape (*batch, *free axes of x, *free axes of y)
+    array, shape (batch, free axes of x, free axes of y)
         The free axes are those that are neither batch nor contracted, in their order.
 
     Raises
