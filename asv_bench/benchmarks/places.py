@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pairx import bridge
-from pairx.backend import backends, by_name
+from pairx.backend import by_name, present
 
 Call = Callable[[], Any]
 
@@ -28,7 +28,7 @@ def absent(backend: str, device: str) -> str | None:
     """Why nothing can be measured there, or None."""
     if backend not in (CPU if device == "cpu" else GPU):
         return f"{backend} has no {device}"
-    if not backends()[backend]["installed"]:
+    if not present(backend):
         return f"{backend} is not installed"
     return None if device == "cpu" else _no_gpu(backend)
 
@@ -144,6 +144,8 @@ class Bench:
     """Sets ``self.call`` up: what subclasses prepare is kept, since asv sets up anew before each time it measures."""
 
     timeout = 300
+    version = "1"
+    """Results of another version are not compared: raise it where a class measures something else (asv would hash its text)."""
     params: Any = ()
     param_names: Any = ()
 
