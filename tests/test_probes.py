@@ -30,7 +30,8 @@ def test_a_broadcast(backend: Adapter):
     pytest.importorskip("memray", reason="memray measures the peak on the CPU")
     library = by_name(backend.name)  # not the adapter's arrays: those of Dask have small chunks
     x, y = (bridge.bring(library, np.ones(shape, np.float32)) for shape in ((SIDE, 1, WIDTH), (1, SIDE, WIDTH)))
-    found = probe(backend.name).peak_bytes(lambda: bridge.wait(x - y))
+    call = lambda: bridge.wait((x - y).sum() if backend.name == "dask" else x - y)  # noqa: E731  (Dask copies a result of one chunk)
+    found = probe(backend.name).peak_bytes(call)
     assert found == pytest.approx(KNOWN, rel=0.02)
 
 

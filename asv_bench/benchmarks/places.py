@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -140,8 +141,11 @@ def peak(backend: str, call: Call) -> int:
     return int(found)
 
 
-class Bench:
-    """Sets ``self.call`` up: what subclasses prepare is kept, since asv sets up anew before each time it measures."""
+class Bench(ABC):
+    """Sets ``self.call`` up: what subclasses prepare is kept, since asv sets up anew before each time it measures.
+
+    Abstract until ``make`` is there: asv takes every other class that it finds in a module for a benchmark.
+    """
 
     timeout = 300
     version = "1"
@@ -149,9 +153,9 @@ class Bench:
     params: Any = ()
     param_names: Any = ()
 
+    @abstractmethod
     def make(self, *case: Any) -> Call:
         """The call of a case."""
-        raise NotImplementedError
 
     def setup(self, *case: Any) -> None:
         self.call = _prepared(type(self), case)
