@@ -218,6 +218,8 @@ class Results:
             while row[-1] is None:
                 row.pop()
             self.data["results"][name] = row
+        if not self.data["results"]:
+            return
         draft = self.path.with_suffix(".part")
         draft.write_text(json.dumps(self.data), encoding="utf-8")
         draft.replace(self.path)
