@@ -319,9 +319,8 @@ def bench_gpu(session: nox.Session) -> None:
     nox --no-venv --no-install -s bench_gpu. Without git: -- --commit HASH@SECONDS, as git show -s --format=%H@%ct prints it.
     """
     rest = [a for a in session.posargs if a != "--full"]
-    some = [] if "--full" in session.posargs else [part for regex in common("gpu") for part in ("--select", regex)]
-    for kind, cases in (("PeakGPU", []), ("Time", some or ["--select", "'gpu'"])):
-        measure(session, ASV / "results", "--backend", "cupy,torch,jax,tensorflow", "--kind", kind, *cases, *rest)
+    some = ["'gpu'"] if "--full" in session.posargs else ["PeakGPU", *common("gpu")]
+    measure(session, ASV / "results", "--backend", "cupy,torch,jax,tensorflow", *(f"--select={regex}" for regex in some), *rest)
 
 
 @nox.session

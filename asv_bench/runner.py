@@ -92,8 +92,9 @@ def measure(kind: type, method: str, case: Case) -> dict[str, Any]:
         return {"result": None, "failed": traceback.format_exc()}
     finally:
         faulthandler.cancel_dump_traceback_later()
-        places._prepared.cache_clear()  # it would hold every case's inputs
-        gc.collect()
+        if places._prepared.cache_info().currsize:  # it would hold every case's inputs
+            places._prepared.cache_clear()
+            gc.collect()
 
 
 def child(backend: str, kind: str, select: list[str]) -> None:
