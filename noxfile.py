@@ -6,11 +6,14 @@ cores the first time, less when environments are reused). ``nox --list`` shows t
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
+import json
 import os
 import platform
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -123,30 +126,48 @@ def types(session: nox.Session) -> None:
 
 
 def machine() -> str:
-    """A name for the folder of this machine's results: its processor and how many of them, no host name."""
+    """A name for the folder of this machine's results: its processor, how many of them, its GPU; no host name."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         model = next(line.partition(":")[2] for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         model = platform.processor() or platform.machine()
-    return re.sub(r"[^a-z0-9]+", "-", f"{model} x{os.cpu_count()}".lower()).strip("-")
+    return re.sub(r"[^a-z0-9]+", "-", f"{model} x{os.cpu_count()} {gpu_name()}".lower()).strip("-")
 
 
+def gpu_name() -> str:
+    """As its driver calls the first GPU; empty without one."""
+    try:
+        listed = subprocess.run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return listed.stdout.strip().partition("\n")[0].strip()
+
+
+def about() -> dict[str, str]:
+    """What asv keeps of a machine, and its GPU if it has one: each an axis of what is published."""
+    ram = f"{round(os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30)} GB" if hasattr(os, "sysconf") else "?"
+    found = {"machine": machine(), "os": platform.system(), "arch": platform.machine(), "cpu": machine(), "num_cpu": str(os.cpu_count())}
+    return {**found, "ram": ram, **({"gpu": gpu_name()} if gpu_name() else {})}
+
+
+ASV = Path(__file__).parent / "asv_bench"
 # The same call takes 3 ms or 20 by whether malloc hands its pages back to the system after each: while timing, it keeps them.
 KEEP_PAGES = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "2147483648", "MALLOC_TOP_PAD_": "268435456"}
-
-
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TF_ENABLE_ONEDNN_OPTS": "0"}
-COMMON = (
-    r"TimeCdist\.time_call\('\w+', 'cpu', '(cityblock|euclidean|cosine|jensenshannon)', 'float32', '1000x1000x64'",
-    r"TimeCdistGradient\.time_call\('\w+', 'cpu', '(cityblock|euclidean)', 'float32'",
-    r"TimePairwiseMatrixNorm\.time_call\('\w+', 'cpu', '(fro|nuc)'",
-    r"TimeLossGradient\.time_call\('\w+', 'cpu', '(info_nce|supcon|contrastive|triplet_batch_all)'",
-    r"TimeSmallCall\.time_call\('\w+', 'cpu', 'cdist'",
-    r"TimeImport",
-)
-"""What the bounded sessions of asv take, by regular expressions of its benchmarks and parameters."""
-MEMORY = r"PeakCPU\w+\.track_peak\('(numpy|torch)'"
+
+
+def common(device: str) -> tuple[str, ...]:
+    """What the bounded sessions time on a device, by regular expressions of the benchmarks and their parameters."""
+    at = rf"\('\w+', '{device}', "
+    return (
+        rf"TimeCdist\.time_call{at}'(cityblock|euclidean|cosine|jensenshannon)', 'float32', '1000x1000x64'",
+        rf"TimeCdistGradient\.time_call{at}'(cityblock|euclidean)', 'float32'",
+        rf"TimePairwiseMatrixNorm\.time_call{at}'(fro|nuc)'",
+        rf"TimeLossGradient\.time_call{at}'(info_nce|supcon|contrastive|triplet_batch_all)'",
+        rf"TimeSmallCall\.time_call{at}'cdist'",
+        "TimeImport",
+    )
 
 
 @nox.session
@@ -210,69 +231,155 @@ def dashboard(session: nox.Session) -> None:
     session.log(f"Open {(site / 'index.html').as_uri()}")
 
 
-def asv(session: nox.Session, *arguments: str, **how: object) -> None:
-    """asv in its folder, for this machine under a name that is not the host's."""
-    session.chdir(Path(__file__).parent / "asv_bench")
-    session.run("asv", *arguments, "--machine", machine(), env={**KEEP_PAGES, **ONE_THREAD}, **how)  # type: ignore[arg-type]
+def chosen(regexes: Sequence[str]) -> list[str]:
+    """Regular expressions as arguments of asv."""
+    return [part for regex in regexes for part in ("--bench", regex)]
+
+
+def asv(session: nox.Session, *arguments: str) -> None:
+    """asv in its folder, for this machine under a name that is not the host's; its tables without their empty rows."""
+    with session.chdir(ASV):
+        command = ["python", "measured.py", *arguments, "--machine", machine()]
+        session.run(*command, env={**KEEP_PAGES, **ONE_THREAD}, success_codes=[0, 1] if arguments[0] == "continuous" else [0])
 
 
 def asv_ready(session: nox.Session) -> None:
     """asv installed, and this machine described to it."""
     session.install("-c", CONSTRAINTS, *nox.project.dependency_groups(PROJECT, "bench"))
-    cpu, ram = machine(), f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') >> 30} GB" if hasattr(os, "sysconf") else "?"
-    about = ["--os", platform.system(), "--arch", platform.machine(), "--cpu", cpu, "--num_cpu", str(os.cpu_count()), "--ram", ram]
-    session.chdir(Path(__file__).parent / "asv_bench")
-    session.run("asv", "machine", "--machine", machine(), *about, silent=True)
+    told = [part for key, value in about().items() if key not in ("machine", "gpu") for part in (f"--{key}", value)]
+    with session.chdir(ASV):
+        session.run("asv", "machine", "--machine", machine(), *told, silent=True)
+
+
+def commits(session: nox.Session, *arguments: str) -> str:
+    """The commits that git lists, one after the other along the main line, as asv takes them."""
+    listed = git("rev-list", "--first-parent", *arguments)
+    if not listed:
+        session.error(f"git knows no commits {' '.join(arguments)}.")
+    path = Path(session.create_tmp()).resolve() / "commits.txt"
+    path.write_text(listed + "\n", encoding="utf-8")
+    return f"HASHFILE:{path}"
 
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """asv on the current commit: common cases on every library (15 minutes); -- --full for all of them (a day), -- -b REGEX for some."""
+    """asv on the current commit: common cases on every library (15 minutes, 4 more the first time); -- -b REGEX for others."""
     asv_ready(session)
-    chosen = [a for a in session.posargs if a != "--full"]
-    if not session.posargs:
-        chosen = [part for regex in COMMON for part in ("--bench", regex)]
-    asv(session, "run", "HEAD^!", "--show-stderr", *chosen)
+    asv(session, "run", "HEAD^!", "--show-stderr", *(session.posargs or chosen(common("cpu"))))
+
+
+@nox.session
+def bench_full(session: nox.Session) -> None:
+    """asv on the current commit: every case there is on every library (half a day)."""
+    asv_ready(session)
+    asv(session, "run", "HEAD^!", "--show-stderr", *session.posargs)
 
 
 @nox.session
 def bench_history(session: nox.Session) -> None:
-    """asv on the last commits: -- 10 for ten of them (5 without), or a range as git has it; common cases (15 minutes a commit)."""
+    """asv on the last 5 commits, common cases (15 minutes a commit); -- 10 for ten, -- TAGS for the tags, -- v0.1..main for a range."""
     asv_ready(session)
-    wanted = session.posargs[0] if session.posargs else "5"
-    span = ["HEAD", "--steps", wanted] if wanted.isdigit() else [wanted]
-    asv(session, "run", *span, "--skip-existing-successful", *(part for regex in COMMON for part in ("--bench", regex)))
+    wanted, *rest = session.posargs or ["5"]
+    span = "TAGS" if wanted == "TAGS" else commits(session, *(["-n", wanted, "HEAD"] if wanted.isdigit() else [wanted]))
+    asv(session, "run", span, "--skip-existing-successful", *(rest or chosen(common("cpu"))))
 
 
-def base(session: nox.Session) -> str:
-    """What the current commit is compared with: where it left main, or the commit before on main itself."""
-    if str(session.run("git", "rev-parse", "--is-shallow-repository", external=True, silent=True)).strip() == "true":
-        session.run("git", "fetch", "--unshallow", external=True, success_codes=[0, 1, 128])
+@nox.session
+def bench_history_full(session: nox.Session) -> None:
+    """asv on every commit of the main line, every case (half a day a commit); what was measured before is kept."""
+    asv_ready(session)
+    asv(session, "run", commits(session, "HEAD"), "--skip-existing-successful", *session.posargs)
+
+
+def git(*arguments: str) -> str:
+    """What git answers, or nothing."""
+    without = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False, env=without).stdout.strip()
+
+
+def base(session: nox.Session) -> str | None:
+    """What the current commit is compared with: where it left main, or the commit before on main itself; None where history ends here."""
+    if git("rev-parse", "--is-shallow-repository") == "true":
+        session.log("This clone is shallow: fetching the rest of its history.")
+        git("fetch", "--quiet", "--unshallow", "origin", "+refs/heads/main:refs/remotes/origin/main", "HEAD")
+    head = git("rev-parse", "HEAD")
     for ref in ("origin/main", "main"):
-        found = str(session.run("git", "merge-base", ref, "HEAD", external=True, silent=True, success_codes=[0, 1, 128])).strip()
-        head = str(session.run("git", "rev-parse", "HEAD", external=True, silent=True)).strip()
-        if re.fullmatch("[0-9a-f]{40}", found) and found != head:
+        found = git("merge-base", ref, "HEAD") if git("rev-parse", "--verify", "--quiet", ref) else ""
+        if found and found != head:
             return found
-    before = str(session.run("git", "rev-parse", "--verify", "HEAD~1", external=True, silent=True, success_codes=[0, 128])).strip()
-    if not re.fullmatch("[0-9a-f]{40}", before):
-        session.error("There is no commit to compare with: the history is cut off, and could not be fetched.")
-    return before
+    return git("rev-parse", "--verify", "--quiet", "HEAD~1") or None
 
 
 @nox.session
 def bench_memory(session: nox.Session) -> None:
-    """Peak bytes against where this branch left main, or the commit before: more than 2 % above fails (10 minutes)."""
-    asv_ready(session)
-    chosen = session.posargs[0] if session.posargs else MEMORY
-    asv(session, "continuous", "--factor", "1.02", "--no-stats", "--bench", chosen, base(session), "HEAD")
+    """Peak bytes of every metric, norm and loss against where this branch left main, or the commit before: 2 % more fails (5 minutes).
+
+    -- --backend numpy,jax for other libraries than NumPy and torch, -- --select REGEX for some cases, -- --save to keep the results.
+    """
+    options = argparse.ArgumentParser(prog="nox -s bench_memory --")
+    options.add_argument("--backend", default="numpy,torch")
+    options.add_argument("--save", action="store_true")
+    asked, rest = options.parse_known_args(session.posargs)
+    extras = PROJECT["project"]["optional-dependencies"]
+    wanted = {"numpy": [], "array_api_strict": extras["test"], "tensorflow": [TENSORFLOW]}
+    libraries = [r for b in asked.backend.split(",") for r in wanted.get(b, extras.get(b, []))]
+    bench_tools = nox.project.dependency_groups(PROJECT, "bench")
+    session.install("-c", CONSTRAINTS, *PROJECT["project"]["dependencies"], *extras["jit"], *libraries, *bench_tools)
+    results = ASV / "results" if asked.save else Path(session.create_tmp()).resolve() / "results"
+    before, head = base(session), git("rev-parse", "HEAD")
+    for commit in filter(None, (before, head)):
+        arguments = ["--kind", "PeakCPU", "--backend", asked.backend, "--commit", commit, *rest]
+        # The base may be older than a benchmark, or broken: what it cannot run is new. The current commit must run all of it.
+        measure(session, results, *arguments, may_fail=commit != head)
+    if not before:
+        session.warn("Nothing was compared: this clone has no commit before this one, and none could be fetched.")
+        return
+    session.run("python", str(ASV / "compare.py"), str(results / machine()), before, head)
+
+
+def measure(session: nox.Session, results: Path, *arguments: str, may_fail: bool = False) -> None:
+    """The benchmarks on one commit, in this session's environment, into the folder of results."""
+    folder = results / machine()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "machine.json").write_text(json.dumps({**about(), "version": 1}, indent=4) + "\n", encoding="utf-8")
+    command = ["python", str(ASV / "runner.py"), "--results", str(results), "--machine", machine(), *arguments]
+    session.run(*command, env=ONE_THREAD, success_codes=[0, 1] if may_fail else [0])
 
 
 @nox.session
 def bench_time(session: nox.Session) -> None:
-    """Times against where this branch left main, or the commit before; reports, and never fails (15 minutes)."""
+    """Times against where this branch left main, or the commit before; reports, and never fails (30 minutes)."""
     asv_ready(session)
-    cases = [part for regex in session.posargs or COMMON for part in ("--bench", regex)]
-    asv(session, "continuous", "--factor", "1.5", *cases, base(session), "HEAD", success_codes=[0, 1])
+    before = base(session)
+    if not before:
+        session.skip("This clone has no commit before this one, and none could be fetched: nothing to compare with.")
+    asv(session, "continuous", "--factor", "1.5", *chosen(session.posargs or common("cpu")), before, "HEAD")
+
+
+@nox.session
+def bench_check(session: nox.Session) -> None:
+    """asv imports every benchmark and finds it sound (half a minute)."""
+    install(session, "", "bench")
+    with session.chdir(ASV):
+        session.run("asv", "check", "--environment", "existing:same")
+
+
+@nox.session
+def bench_gpu(session: nox.Session) -> None:
+    """Times of common cases and peaks of all on this machine's GPU, in the environment that is there (10 minutes; -- --full: hours).
+
+    nox --no-venv --no-install -s bench_gpu. Without git: -- --commit HASH@SECONDS, as git show -s --format=%H@%ct prints it.
+    """
+    rest = [a for a in session.posargs if a != "--full"]
+    some = ["'gpu'"] if "--full" in session.posargs else ["PeakGPU", *common("gpu")]
+    measure(session, ASV / "results", "--backend", "cupy,torch,jax,tensorflow", *(f"--select={regex}" for regex in some), *rest)
+
+
+@nox.session
+def harness(session: nox.Session) -> None:
+    """The benchmarks' own tests: planted faults are flagged, shallow clones, results of two machines (6 minutes)."""
+    install(session, "jit", "bench", also=["nox", "pytest>=8"])
+    session.run("pytest", "asv_bench/tests", "-q", "-p", "no:cacheprovider", *session.posargs)
 
 
 @nox.session

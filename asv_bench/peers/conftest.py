@@ -42,6 +42,7 @@ def pytest_benchmark_update_json(
     config: pytest.Config, benchmarks: object, output_json: dict[str, list[dict[str, dict[str, object]]]]
 ) -> None:
     """Without each single time: those of a microsecond's call fill megabytes."""
+    output_json["pytest_benchmark"] = output_json.pop("version")  # asv reads all files of the folder, and takes a version for its own
     for found in output_json["benchmarks"]:
         found["stats"].pop("data", None)
     output_json.get("commit_info", {}).pop("project", None)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Peak memory of a call on JAX arrays: the default device's if it keeps statistics, else the CPU's."""
+"""Peak memory of a call on JAX arrays: the first device's where the call allocates there, else the CPU's."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from pairx.measure import cpu_peak_bytes
 
@@ -14,13 +15,25 @@ from pairx.measure import cpu_peak_bytes
 def peak_bytes(function: Callable[[], Any]) -> int | None:
     """Bytes that a call takes at most above what was held before, its result included; see :mod:`pairx.measure`.
 
-    A device's peak cannot be reset: None where an earlier call of this process went higher than this one.
+    None where the device would not be filled up to its peak so far, above which alone the call can be seen.
     """
+
+    def call() -> None:
+        jax.block_until_ready(function())
+
     device = jax.local_devices()[0]
     if device.platform == "cpu" or device.memory_stats() is None:
-        return cpu_peak_bytes(lambda: jax.block_until_ready(function()))
+        return cpu_peak_bytes(call)
+    call()
     gc.collect()
+    # A device's peak cannot be reset: bytes are held until it is reached, so that whatever the call takes raises it.
     before = device.memory_stats()
-    jax.block_until_ready(function())
-    peak = device.memory_stats()["peak_bytes_in_use"]
-    return int(peak - before["bytes_in_use"]) if peak > before["peak_bytes_in_use"] else None
+    with jax.default_device(device):
+        held = jnp.zeros(max(0, before["peak_bytes_in_use"] - before["bytes_in_use"]), jnp.uint8).block_until_ready()
+    full = device.memory_stats()
+    if full["peak_bytes_in_use"] > full["bytes_in_use"]:
+        return None
+    call()
+    grown = device.memory_stats()["peak_bytes_in_use"] - full["bytes_in_use"]
+    del held
+    return int(grown) or cpu_peak_bytes(call)
