@@ -158,6 +158,20 @@ def peers(session: nox.Session) -> None:
     Path("docs/peers.md").write_text(str(page), encoding="utf-8")
 
 
+@nox.session
+def agreement(session: nox.Session) -> None:
+    """How far every metric and loss is from its reference on every library, and what losses answer at their edges (10 minutes).
+
+    Writes asv_bench/results/<machine>/agreement.json and docs/agreement.md.
+    """
+    install(session, "jit,torch,jax,dask,test", "test", also=[TENSORFLOW])
+    out = Path("asv_bench") / "results" / machine() / "agreement.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    session.run("python", "asv_bench/agreement/measure.py", str(out), machine(), env={"TF_CPP_MIN_LOG_LEVEL": "3", **ONE_THREAD})
+    page = session.run("python", "asv_bench/agreement/table.py", str(out), silent=True)
+    Path("docs/agreement.md").write_text(str(page), encoding="utf-8")
+
+
 def asv(session: nox.Session, *arguments: str, **how: object) -> None:
     """asv in its folder, for this machine under a name that is not the host's."""
     session.chdir(Path(__file__).parent / "asv_bench")
