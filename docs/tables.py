@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pairx.formulas import plain
 from pairx.losses import LOSSES
+from pairx.mining import MINERS
 
 HERE = Path(__file__).parent
 
@@ -21,7 +22,15 @@ def losses() -> str:
     return "\n\n".join(f"### {family.capitalize()}\n\n{head}" + "\n".join(rows) for family, rows in families.items())
 
 
-PAGES = {"losses.md": {"losses": losses}}
+def miners() -> str:
+    """Each miner, what it answers, and its source."""
+    words = {"pairs": "pairs", "two pairs": "positive pairs, negative pairs", "triplets": "triplets", "mask": "a mask (m, n)"}
+    head = "| miner | looks at | answers | what it takes |\n| --- | --- | --- | --- |\n"
+    looks = {True: "embeddings and labels", False: "labels"}
+    return head + "\n".join(f"| `{r.name}` | {looks[r.embeddings]} | {words[r.answers]} | {r.source} |" for r in MINERS.values())
+
+
+PAGES = {"losses.md": {"losses": losses, "miners": miners}}
 
 
 def filled(page: str, text: str) -> str:
