@@ -133,6 +133,29 @@ def test_gradients(backend: Adapter, name: str, variant: dict[str, Any]):
             np.testing.assert_allclose(g, w, rtol=0, atol=2e-8 * max(1.0, np.abs(w).max(initial=0)), err_msg=f"{k}, max_bytes={budget}")
 
 
+@pytest.mark.brief_cases(*(f"-{n}" for n in REPRESENTATIVE))
+@pytest.mark.parametrize("name", [n for n in SMOOTH if n not in CONSTANTS])
+@pytest.mark.autodiff
+def test_second_order(backend: Adapter, name: str):
+    """The Hessian along a direction against differences of the gradient, which test_gradients compares with the reference."""
+    given = case(name, seed=3)
+    names, arrays = list(given.arrays), [v.astype(float) for v in given.arrays.values()]
+    rng = np.random.default_rng(7)
+    along = [rng.normal(size=v.shape) for v in arrays]
+    rest = {k: bring(backend, v) for k, v in given.given.items()}
+
+    def function(*a: Any) -> Any:
+        return LOSSES[name].function(**dict(zip(names, a, strict=True)), **rest)
+
+    h = 1e-5
+    sides = [backend.grad(function, *(v + s * h * u for v, u in zip(arrays, along, strict=True))) or [] for s in (1, -1, 2, -2)]
+    want = [(8 * (a - b) - (c - d)) / (12 * h) for a, b, c, d in zip(*sides, strict=True)]
+    got = backend.curvature(function, arrays, along)
+    assert got is not None
+    for k, g, w in zip(names, got, want, strict=True):
+        np.testing.assert_allclose(g, w, rtol=0, atol=1e-7 * max(1.0, np.abs(w).max(initial=0)), err_msg=k)
+
+
 @pytest.mark.brief_cases("-no-positives", "-one-zero-vector", "-no-rows", "-zeros-against-mass")
 @pytest.mark.parametrize("name, edge", EACH_EDGE)
 @pytest.mark.dtypes("float64", "float32", "float16", "bfloat16")
