@@ -160,9 +160,9 @@ def peers(session: nox.Session) -> None:
 
 @nox.session
 def agreement(session: nox.Session) -> None:
-    """How far every metric and loss is from its reference on every library, and what losses answer at their edges (10 minutes).
+    """How far every metric and loss is from its reference on every library, and what losses answer at their edges (15 minutes).
 
-    Writes asv_bench/results/<machine>/agreement.json and docs/agreement.md.
+    PAIRX_AGREEMENT_WITHOUT=jax leaves a library out (5 minutes). Writes asv_bench/results/<machine>/agreement.json and docs/agreement.md.
     """
     install(session, "jit,torch,jax,dask,test", "test", also=[TENSORFLOW])
     out = Path("asv_bench") / "results" / machine() / "agreement.json"

@@ -34,6 +34,8 @@ from pairx.losses import LOSSES  # noqa: E402
 
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 PACKAGES = ("pairx", "numpy", "torch", "tensorflow", "tensorflow-cpu", "jax", "dask", "array-api-strict", "cupy-cuda12x", "numba", "mpmath")
+WITHOUT = "PAIRX_AGREEMENT_WITHOUT"
+"""Libraries to leave out, by commas: JAX takes as long as all others together."""
 Row = dict[str, Any]
 
 
@@ -44,6 +46,8 @@ def told(error: Exception) -> str:
 
 def missing(name: str) -> str:
     """Why a library takes no part; empty if it does."""
+    if name in os.environ.get(WITHOUT, "").split(","):
+        return "left out of this run"
     return adapters.no_gpu(name) if adapters.installed(name) else "not installed"
 
 

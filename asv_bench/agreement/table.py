@@ -115,7 +115,8 @@ def edges(rows: list[Row]) -> list[str]:
 
 def page(report: dict[str, Any]) -> str:
     """The whole page."""
-    absent = {r["backend"]: r["reason"] for r in report["distances"] if r["error"] is None and r["reason"] == "not installed"}
+    out = ("not installed", "left out of this run")
+    absent = {r["backend"]: r["reason"] for r in report["distances"] if r["error"] is None and r["reason"] in out}
     text = [
         "# Agreement",
         "",
@@ -125,8 +126,7 @@ def page(report: dict[str, Any]) -> str:
         "the tests compare with finite differences. Inputs are rounded to the dtype first, so what is left is the error of the call.",
         "Errors of distances are relative to the result, or to the terms whose difference it is (a cosine's: to 1).",
         "",
-        f"{', '.join(f'{k} {v}' for k, v in report['versions'].items())}."
-        + (f" Not installed here: {', '.join(absent)}." if absent else ""),
+        f"{', '.join(f'{k} {v}' for k, v in report['versions'].items())}." + "".join(f" {name}: {why}." for name, why in absent.items()),
         "",
         *distances(report["distances"]),
         "",
