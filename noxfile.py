@@ -231,6 +231,20 @@ def dashboard(session: nox.Session) -> None:
     session.log(f"Open {(site / 'index.html').as_uri()}")
 
 
+@nox.session
+def agreement(session: nox.Session) -> None:
+    """How far every metric and loss is from its reference on every library, and what losses answer at their edges (15 minutes).
+
+    PAIRX_AGREEMENT_WITHOUT=jax leaves a library out (5 minutes). Writes asv_bench/results/<machine>/agreement.json and docs/agreement.md.
+    """
+    install(session, "jit,torch,jax,dask,test", "test", also=[TENSORFLOW])
+    out = Path("asv_bench") / "results" / machine() / "agreement.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    session.run("python", "asv_bench/agreement/measure.py", str(out), machine(), env={"TF_CPP_MIN_LOG_LEVEL": "3", **ONE_THREAD})
+    page = session.run("python", "asv_bench/agreement/table.py", str(out), silent=True)
+    Path("docs/agreement.md").write_text(str(page), encoding="utf-8")
+
+
 def chosen(regexes: Sequence[str]) -> list[str]:
     """Regular expressions as arguments of asv."""
     return [part for regex in regexes for part in ("--bench", regex)]

@@ -11,6 +11,7 @@ from pathlib import Path
 from pairx.formulas import plain
 from pairx.losses import LOSSES, Loss
 from pairx.metrics import KERNELS, METRICS, SIMILARITIES, Metric
+from pairx.mining import MINERS
 
 HERE = Path(__file__).parent
 
@@ -140,7 +141,15 @@ def losses(rich: bool = False) -> str:
     )
 
 
-PAGES = {"losses.md": {"losses": losses}, "metrics.md": {"metrics": metrics}}
+def miners(rich: bool = False) -> str:
+    """Each miner, what it answers, and its source."""
+    words = {"pairs": "pairs", "two pairs": "positive pairs, negative pairs", "triplets": "triplets", "mask": "a mask (m, n)"}
+    looks = {True: "embeddings and labels", False: "labels"}
+    rows = [(f"`{r.name}`", looks[r.embeddings], words[r.answers], r.source) for r in MINERS.values()]
+    return table(("miner", "looks at", "answers", "what it takes"), rows)
+
+
+PAGES = {"losses.md": {"losses": losses, "miners": miners}, "metrics.md": {"metrics": metrics}}
 
 
 def filled(page: str, text: str, rich: bool = False) -> str:

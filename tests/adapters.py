@@ -91,6 +91,10 @@ class Adapter:
         """Gradients of a function that answers a scalar, in each of the arrays."""
         return None
 
+    def curvature(self, fn: Callable[..., Any], arrays: Any, along: Any) -> list[np.ndarray] | None:
+        """Hessian times a direction, of a function that answers a scalar, in float64: reverse mode twice."""
+        return None
+
     def jit(self, fn: Callable[..., Any]) -> Callable[..., Any] | None:
         return None
 
@@ -158,6 +162,15 @@ class Torch(Adapter):
         found = self.lib.autograd.grad(out, leaves, allow_unused=True)
         return [np.zeros_like(a) if g is None else self.to_numpy(g) for a, g in zip(arrays, found, strict=True)]
 
+    def curvature(self, fn: Callable[..., Any], arrays: Any, along: Any) -> list[np.ndarray]:
+        leaves = [self.asarray(a, "float64").requires_grad_() for a in arrays]
+        first = self.lib.autograd.grad(fn(*leaves), leaves, create_graph=True)
+        slope = sum((g * self.asarray(v)).sum() for g, v in zip(first, along, strict=True))
+        if not slope.requires_grad:  # a loss made of straight pieces
+            return [np.zeros_like(a) for a in arrays]
+        found = self.lib.autograd.grad(slope, leaves, allow_unused=True)
+        return [np.zeros_like(a) if g is None or g._is_zerotensor() else self.to_numpy(g) for a, g in zip(arrays, found, strict=True)]
+
     def jit(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         # Dynamo's own graph, run eagerly: it tests what pairx can decide (no graph break), without a C++ compiler.
         self.lib.compiler.reset()  # one lambda of a test, called for many rows of a table, is compiled anew for each
@@ -211,6 +224,18 @@ class TensorFlow(Adapter):
             raise AssertionError("the result does not depend on its inputs for the tape")
         return [np.zeros_like(a) if g is None else self.to_numpy(self.lib.convert_to_tensor(g)) for a, g in zip(arrays, found, strict=True)]
 
+    def curvature(self, fn: Callable[..., Any], arrays: Any, along: Any) -> list[np.ndarray]:
+        leaves = [self.asarray(a, "float64") for a in arrays]
+        with self.lib.GradientTape() as outer:
+            outer.watch(leaves)
+            with self.lib.GradientTape() as inner:
+                inner.watch(leaves)
+                out = fn(*leaves)
+            first = inner.gradient(out, leaves)
+            slope = self.lib.add_n([self.lib.reduce_sum(g * v) for g, v in zip(first, along, strict=True)])
+        found = outer.gradient(slope, leaves)
+        return [np.zeros_like(a) if g is None else self.to_numpy(self.lib.convert_to_tensor(g)) for a, g in zip(arrays, found, strict=True)]
+
     def sum(self, a: Any) -> Any:
         return self.lib.reduce_sum(a)
 
@@ -246,6 +271,14 @@ class JAX(Adapter):
     def grad(self, fn: Callable[..., Any], *arrays: np.ndarray, dtype: str = "float64") -> list[np.ndarray] | None:
         leaves = [self.asarray(a, dtype) for a in arrays]
         return [np.asarray(g) for g in self.lib.grad(fn, argnums=tuple(range(len(leaves))))(*leaves)]
+
+    def curvature(self, fn: Callable[..., Any], arrays: Any, along: Any) -> list[np.ndarray]:
+        leaves, everything = [self.asarray(a, "float64") for a in arrays], tuple(range(len(arrays)))
+
+        def slope(*a: Any) -> Any:
+            return sum((g * v).sum() for g, v in zip(self.lib.grad(fn, argnums=everything)(*a), along, strict=True))
+
+        return [np.asarray(g) for g in self.lib.grad(slope, argnums=everything)(*leaves)]
 
     def jit(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         return self.lib.jit(fn)

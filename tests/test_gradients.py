@@ -350,3 +350,22 @@ def test_kernels_of_equal_rows_are_flat(backend: Adapter):
         assert name in KERNELS
         for g in backend.grad(lambda a, b, k=name: backend.sum(pairx.gram(a, b, k)), x[:1], x[:1].copy()) or [None]:
             np.testing.assert_array_equal(g, 0)
+
+
+@pytest.mark.autodiff
+@pytest.mark.parametrize("name", ["euclidean", "sqeuclidean", "cosine", "minkowski"])
+@pytest.mark.parametrize("second", ["the same array", "computed from it"])
+def test_second_derivatives_of_two_sets_that_are_one(backend, name, second):
+    """x may be y, or y come of x: what flows by the one must not be counted for the other, too. Against differences of gradients."""
+    rng = np.random.default_rng(3)
+    x, along, c = rng.normal(size=(5, 3)), rng.normal(size=(5, 3)), rng.normal(size=(5, 5))
+    np.fill_diagonal(c, 0)
+
+    def total(z):
+        return backend.total(pairx.cdist(z, z if second == "the same array" else z * z, name), c)
+
+    h = 1e-5
+    sides = [backend.grad(total, x + s * h * along)[0] for s in (1, -1, 2, -2)]
+    want = (8 * (sides[0] - sides[1]) - (sides[2] - sides[3])) / (12 * h)
+    (got,) = backend.curvature(total, [x], [along])
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-7 * np.abs(want).max())

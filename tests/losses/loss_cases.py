@@ -6,6 +6,7 @@ A new loss adds a reference (``REFERENCES`` in a file ``reference_<family>.py``)
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,3 +110,18 @@ def masses(name: str, case: Case, variant: dict[str, Any]) -> tuple[np.ndarray, 
     values, active, *divisor = found
     values, active = np.asarray(values, float), np.asarray(active, bool)
     return values, active, divisor[0] if divisor else np.ones(values.shape)
+
+
+SHARP = {"temperature": 1e-3, "scale": 1e3}
+"""Parameters that divide or multiply similarities, and how far the edges turn them."""
+
+
+def edges(name: str) -> dict[str, Callable[[], Case]]:
+    """The edges of a loss: those of its kind of input, and some of them at a temperature of 1e-3 (a scale of 1000)."""
+    found = dict(EDGES.get(LOSSES[name].inputs, {}))
+    sharp = {k: v for k, v in SHARP.items() if k in inspect.signature(LOSSES[name].function).parameters}
+    if sharp:
+        plain = {"": lambda: case(name), **{f", {k}": found[k] for k in ("equal rows", "one zero vector", "opposite views") if k in found}}
+        for word, make in plain.items():
+            found[f"temperature 1e-3{word}"] = lambda make=make: Case(make().arrays, {**make().given, **sharp})
+    return found

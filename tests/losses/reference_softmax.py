@@ -194,15 +194,19 @@ def debiased_info_nce(
     for i in range(len(s)):
         if not rest[i]:
             continue
-        positive = math.exp(s[i, partner[i]] / temperature)
+        positive, others = s[i, partner[i]] / temperature, np.array([s[i, k] for k in rest[i]])
         known = [positive]
         if positives is not None:
-            known += [math.exp(v / temperature) for v in scores(z[i : i + 1], np.asarray(positives[i % m], float))[0]]
-        importance = np.array([math.exp(hardness * s[i, k]) for k in rest[i]])
+            known += [v / temperature for v in scores(z[i : i + 1], np.asarray(positives[i % m], float))[0]]
+        # All in shares of the largest exponential, since they overflow at small temperatures.
+        top = max(*known, *(others / temperature), -1 / temperature)
+        importance = np.exp(hardness * others)
         importance /= importance.mean()
-        unlabelled = np.mean(importance * np.array([math.exp(s[i, k] / temperature) for k in rest[i]]))
-        g = max((unlabelled - positive_prior * np.mean(known)) / (1 - positive_prior), math.exp(-1 / temperature))
-        values[i] = -math.log(positive / (positive + len(rest[i]) * g))
+        unlabelled = np.mean(importance * np.exp(others / temperature - top))
+        g = max(
+            (unlabelled - positive_prior * np.mean(np.exp(np.array(known) - top))) / (1 - positive_prior), math.exp(-1 / temperature - top)
+        )
+        values[i] = math.log(math.exp(positive - top) + len(rest[i]) * g) + top - positive
     return values, np.ones(len(s), bool)
 
 

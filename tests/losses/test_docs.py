@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import sys
 from pathlib import Path
 
@@ -25,6 +27,18 @@ def test_tables_are_up_to_date():
         assert tables.filled(page, text) == text, f"docs/{page} is out of date: run python docs/tables.py"
     for name in pairx.losses.LOSSES:
         assert f"`{name}`" in (DOCS / "losses.md").read_text(encoding="utf-8")
+
+
+def test_the_page_of_agreement_is_that_of_a_report():
+    """docs/agreement.md says what a file in the repository says."""
+    bench = DOCS.parent / "asv_bench"
+    spec = importlib.util.spec_from_file_location("agreement_table", bench / "agreement" / "table.py")
+    assert spec
+    assert spec.loader
+    table = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(table)
+    pages = [table.page(json.loads(path.read_text(encoding="utf-8"))) for path in bench.glob("results/*/agreement.json")]
+    assert (DOCS / "agreement.md").read_text(encoding="utf-8") in pages, "run nox -s agreement"
 
 
 @pytest.mark.backends("numpy", "torch", "tensorflow", "jax", "strict", "cupy")

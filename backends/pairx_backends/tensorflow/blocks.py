@@ -81,7 +81,9 @@ def _differentiable(function: Function, arrays: Arrays, count: int, step: Any, g
         gs, arrays = given[: len(gs_)], given[len(gs_) :]
 
         def second(*cotangents: Array) -> list[Array | None]:
-            wanted = _floats((*gs, *arrays))
+            own = tuple(map(tf.identity, given))  # one array may stand in two places: each has a gradient of its own
+            gs, arrays = own[: len(gs_)], own[len(gs_) :]
+            wanted = _floats(own)
             with tf.GradientTape(watch_accessed_variables=False) as outer:
                 outer.watch(wanted)
                 with tf.GradientTape(watch_accessed_variables=False) as inner:
@@ -89,7 +91,7 @@ def _differentiable(function: Function, arrays: Arrays, count: int, step: Any, g
                     values = function(arrays[:count], arrays[count:])
                 found = inner.gradient(list(values), _floats(arrays), output_gradients=list(gs), unconnected_gradients="zero")
             pulled = iter(outer.gradient(found, wanted, output_gradients=list(cotangents), unconnected_gradients="zero"))
-            return [next(pulled) if a.dtype.is_floating else None for a in (*gs, *arrays)]
+            return [next(pulled) if a.dtype.is_floating else None for a in own]
 
         stopped = tuple(map(tf.stop_gradient, arrays))
         return tuple(backward(function, stopped, count, step, tuple(map(tf.stop_gradient, gs)))), second

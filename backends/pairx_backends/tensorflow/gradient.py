@@ -144,6 +144,7 @@ def _second(task: Task, g: Array, tensors: tuple[Array, ...], needed: tuple[bool
         wanted = [t for t, need in zip(tensors, needed, strict=True) if need]
         found = symbolic(direct(given(task, tensors)), wanted, g)
         return symbolic(found, [g, *wanted], cotangents)
+    g, *tensors = map(tf.identity, (g, *tensors))  # type: ignore[assignment]  # x may be y: each has a gradient of its own
     wanted = [t for t, need in zip(tensors, needed, strict=True) if need]
     with tf.GradientTape(watch_accessed_variables=False) as outer:
         outer.watch([g, *wanted])

@@ -10,6 +10,8 @@ import torch
 from pairx.backend import Backend
 from pairx.backend import _blocksum as eager
 
+from .gradient import apart
+
 Arrays = tuple[Any, ...]
 
 
@@ -25,8 +27,9 @@ class _Blocks(torch.autograd.Function):  # type: ignore[misc]
     def backward(ctx: Any, *gs: Any) -> Any:
         arrays, needed = ctx.saved_tensors, ctx.needs_input_grad[3:]
         if torch.is_grad_enabled():  # a second derivative will come: leave the operations to autograd
+            arrays = apart(*arrays)
             wanted = [a for a, need in zip(arrays, needed, strict=True) if need]
-            pulled = _pull(ctx.function(arrays[: ctx.count], arrays[ctx.count :]), wanted, gs, create_graph=True)
+            pulled = _pull(ctx.function(tuple(arrays[: ctx.count]), tuple(arrays[ctx.count :])), wanted, gs, create_graph=True)
             found = iter(pulled)
             return None, None, None, *(next(found) if need else None for need in needed)
         totals = [torch.zeros_like(a) if need else None for a, need in zip(arrays, needed, strict=True)]
@@ -84,9 +87,10 @@ class _Sums(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def backward(ctx: Any, *gs: Any) -> Any:
         arrays, needed = ctx.saved_tensors, ctx.needs_input_grad[3:]
-        wanted = [a for a, need in zip(arrays, needed, strict=True) if need]
         if torch.is_grad_enabled():
-            found = iter(_pull(ctx.function(arrays[: ctx.count], arrays[ctx.count :], None), wanted, gs, create_graph=True))
+            arrays = apart(*arrays)
+            wanted = [a for a, need in zip(arrays, needed, strict=True) if need]
+            found = iter(_pull(ctx.function(tuple(arrays[: ctx.count]), tuple(arrays[ctx.count :]), None), wanted, gs, create_graph=True))
             return None, None, None, *(next(found) if need else None for need in needed)
         if ctx.slopes is not None:
             return None, None, None, *(None if s is None else gs[ctx.number] * s for s in ctx.slopes)

@@ -61,6 +61,11 @@ def _cotangent(task: Task, tile: plans.Tile, g: Any) -> Any:
     return found
 
 
+def apart(*tensors: Any) -> list[Any]:
+    """The tensors under names of their own: x may be y, or y computed from x, and a gradient in one must not count the other's."""
+    return [None if t is None else t.view_as(t) for t in tensors]
+
+
 class Walk(torch.autograd.Function):  # type: ignore[misc]
     """The tiles once for the values and once more for the gradients."""
 
@@ -75,9 +80,10 @@ class Walk(torch.autograd.Function):  # type: ignore[misc]
         x, y, *aux = ctx.saved_tensors
         needed = ctx.needs_input_grad[1:]
         if torch.is_grad_enabled() or dual(g):  # a second derivative will come: leave the operations to autograd
-            inputs = [t for t, need in zip((x, y, *aux), needed, strict=True) if need]
             with torch.enable_grad():
+                x, y, *aux = apart(x, y, *aux)
                 result = direct(ctx.task, x, y, *aux)
+            inputs = [t for t, need in zip((x, y, *aux), needed, strict=True) if need]
             found = iter(torch.autograd.grad(result, inputs, g, create_graph=torch.is_grad_enabled(), allow_unused=True))
             return None, *(next(found) if need else None for need in needed)
         return None, *pull(ctx.task, x, y, tuple(aux), g, needed)

@@ -67,7 +67,8 @@ class Terms:
         """Which pairs take part, of those that are meant; None: all."""
         if not self.nonzero:
             return used
-        return value > 0 if used is None else used & (value > 0)
+        some = ~(value <= 0)  # NaN takes part
+        return some if used is None else used & some
 
 
 def answer(

@@ -326,7 +326,7 @@ def extreme(a: core.Arrays, d: Array, mask: Array, largest: bool) -> tuple[Array
     xp = a.xp
     fixed = xp.where(mask, a.backend.detach(d), xp.full_like(d, -math.inf if largest else math.inf))
     top = xp.max(fixed, axis=-1, keepdims=True) if largest else xp.min(fixed, axis=-1, keepdims=True)
-    best = mask & (fixed == top)
+    best = mask & ((fixed == top) | xp.isnan(fixed))  # NaN stays
     count = xp.sum(xp.astype(best, d.dtype), axis=-1)
     some = count > 0
     return numeric.among(xp, best, d) / xp.where(some, count, xp.ones_like(count)), some

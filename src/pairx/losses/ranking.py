@@ -145,8 +145,8 @@ def ranked_list(
         top, m, share, tp, tn = (v if isinstance(v, float) else next(found) for v in settings)
         d = scoring.bounded(a, block.apart())
         h, g = d - (top - m), top - d
-        pull = _weighted(a, h, block.positive & (h > 0), tp, constant_weights)
-        push = _weighted(a, g, block.negative & (g > 0), tn, constant_weights)
+        pull = _weighted(a, h, block.positive & ~(h <= 0), tp, constant_weights)  # NaN stays
+        push = _weighted(a, g, block.negative & ~(g <= 0), tn, constant_weights)
         return (1.0 - share) * pull + share * push, numeric.number_of(xp, block.positive | block.negative, a.compute) > 0
 
     values, active = batch.each(anchors, whole=tuple(v for v in settings if not isinstance(v, float)), buffers=14)

@@ -59,7 +59,8 @@ def _decorrelation(a: core.Arrays, x: Array, max_bytes: Any) -> Array:
     total = xp.sum(_features(a, block, u, u, max_bytes)[0])
     with a.backend.quiet():  # +inf is an answer
         scale = (size * size) * (size * size)
-        fits = xp.isfinite(scale * a.backend.detach(total))
+        fixed = a.backend.detach(total)
+        fits = xp.isfinite(scale * fixed) | xp.isnan(fixed)  # NaN stays
     return xp.where(fits, xp.where(fits, scale, xp.ones_like(scale)) * total, xp.full_like(total, float("inf")))
 
 
