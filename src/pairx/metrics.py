@@ -135,13 +135,13 @@ def two_entropies(xp: Any, u: Array) -> Array:
 
 
 def jensen(xp: Any, x: Array, y: Array) -> Array:
-    """x log(2x / (x + y)) + y log(2y / (x + y)) for x, y >= 0: by u = (x - y) / (x + y), so that near numbers keep their digits."""
+    """Half of x log(2x / (x + y)) + y log(2y / (x + y)), x, y >= 0: by u = (x - y) / (x + y), so that near numbers keep their digits."""
     if (own := getattr(xp, "jensen", None)) is not None:
         return own(x, y)
     s = x + y
     u = divide(xp, x - y, s)
     inner = xp.abs(u) != 1
-    return xp.where(inner, 0.5 * s * two_entropies(xp, xp.where(inner, u, 0.0)), math.log(2) * xp.maximum(x, y))
+    return xp.where(inner, 0.25 * s * two_entropies(xp, xp.where(inner, u, 0.0)), (0.5 * math.log(2)) * xp.maximum(x, y))
 
 
 def first(reduced: tuple[Array, ...], x: tuple[Array, ...], y: tuple[Array, ...], n: Any) -> Array:
@@ -541,7 +541,7 @@ def jensenshannon(xp: Any, base: float | None = None, zero: float = 0.0) -> Piec
         return (sum_one(xp, x),), stats  # SciPy answers inf for a row of zeros
 
     def terms(x: Array, y: Array) -> tuple[Array, ...]:
-        return (0.5 * jensen(xp, x, y),)
+        return (jensen(xp, x, y),)
 
     def finish(reduced: tuple[Array, ...], x: Any, y: Any, n: Any) -> Array:
         r = reduced[0] + x[0] + y[0] if math.isnan(zero) else reduced[0]

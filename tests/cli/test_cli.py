@@ -449,8 +449,8 @@ def test_warmup_compiles_for_later_processes(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("PAIRX_CACHE_DIR", str(tmp_path))
     arguments = [*PAIRX, "warmup", "--metric", "manhattan", "--dtype", "float32"]
     done = subprocess.run(arguments, capture_output=True, text=True, check=True)
-    assert "5 functions of 1 metrics" in done.stdout
-    assert len(list(tmp_path.glob("*.bin"))) == 5
+    assert "6 functions of 1 metrics" in done.stdout
+    assert len(list(tmp_path.glob("*.bin"))) == 6
     code = (
         "import logging; logging.basicConfig(level=10)\n"
         "import numpy, pairx; pairx.cdist(numpy.eye(3, dtype='f4'), metric='l1', engine='compiled')"

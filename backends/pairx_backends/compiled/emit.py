@@ -427,9 +427,10 @@ class Code:
         return self.arith("add", self.choose(small, series, plain), self._nan(u))
 
     def jensen(self, x: Value, y: Value, of_x: list[Value], of_y: list[Value]) -> Value:
-        """x log(2x / (x + y)) + y log(2y / (x + y)), from 1 / x, log x and what its rounding left, and those of y; no division.
+        """Half of x log(2x / (x + y)) + y log(2y / (x + y)), from 1 / x, log x and what its rounding left, and those of y.
 
-        With a the larger, b the smaller and v = (a - b) / (2a) it is a F(v), F(v) = -2 (1 - v) log(1 - v) + (1 - 2v) log(1 - 2v).
+        Without a division: with a the larger, b the smaller and v = (a - b) / (2a) the whole is a F(v),
+        F(v) = -2 (1 - v) log(1 - v) + (1 - 2v) log(1 - 2v).
         The two parts cancel where v is small, and then F(v) / v^2 is a polynomial; for large v the second is b log(b / a).
         """
         gap = self.abs(self.arith("sub", x, y))
@@ -443,7 +444,7 @@ class Code:
         log = self.abs(self.arith("add", self.arith("sub", of_x[1], of_y[1]), self.arith("sub", of_x[2], of_y[2])))
         small = self.arith("mul", self.arith("mul", half, v), near)
         large = self.arith("sub", self.arith("mul", a, far), self.arith("mul", b, log))
-        return self.choose(self.compare("olt", v, self.constant(0.3)), small, large)
+        return self.arith("mul", self.choose(self.compare("olt", v, self.constant(0.3)), small, large), self.constant(0.5))
 
     def _horner(self, z: Value, factors: tuple[float, ...]) -> Value:
         """c0 + z (c1 + ...)."""
