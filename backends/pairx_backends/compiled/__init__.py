@@ -266,10 +266,11 @@ class Kernel:
         for name, value in self.free.items():
             a[index[name]] = value.ctypes.data
         held = []
-        for p, (left, right) in enumerate(zip(xs, ys, strict=True)):
+        for p, left in enumerate(xs):
             if left.strides[-1] != left.itemsize or not left.flags.aligned or left.strides[0] % left.itemsize:
                 left = np.ascontiguousarray(left)
-            right = self.packed(right)
+            right = self.packed(ys[p])
+            ys[p] = None  # of a panel computed ahead nobody needs the rows as they were
             held += [left, right]
             a[index[f"x{p}"]], a[index[f"xs{p}"]] = left.ctypes.data, left.strides[0] // left.itemsize
             a[index[f"y{p}"]] = right.ctypes.data
@@ -336,30 +337,37 @@ class Kernel:
 
         None: a distance overflowed or underflowed on the way, and the array engine's scaled form must be differentiated.
         """
+        weigh = needed[2] and self.row.reduce == "sum"
+        if g.ndim == 2 and all(a.ndim == 2 for a in (*xs, *ys)):
+            return self._pull(self._ahead(xs, "x"), self._ahead(ys, "y"), w, g, (*needed[:2], weigh), threads)
         gx, gy = [np.zeros(a.shape, self.dtype) for a in xs], [np.zeros(a.shape, self.dtype) for a in ys]
-        gw = np.zeros(xs[0].shape[-1], self.dtype) if needed[2] and self.row.reduce == "sum" else None
+        gw = np.zeros(xs[0].shape[-1], self.dtype) if weigh else None
         for place in np.ndindex(*g.shape[:-2]):
             x_at, y_at = _own(place, xs[0]), _own(place, ys[0])
             mine, theirs = self._ahead([a[x_at] for a in xs], "x"), self._ahead([a[y_at] for a in ys], "y")
             found = self._pull(mine, theirs, w, g[place], (*needed[:2], gw is not None), threads)
             if found is None:
                 return None
-            for total, part in zip(gx, found[0], strict=False):  # none where none is needed
+            for total, part in zip(gx, found[0], strict=True):
                 total[x_at] += part
-            for total, part in zip(gy, found[1], strict=False):
+            for total, part in zip(gy, found[1], strict=True):
                 total[y_at] += part
             if gw is not None:
                 gw += found[2]
         return gx, gy, gw
 
-    def _pull(self, xs: list[Array], ys: list[Array], w: Array | None, g: Array, needed: tuple[bool, bool, bool], threads: int) -> Any:
+    def _pull(
+        self, xs: list[Array], ys: list[Array], w: Array | None, g: Array, needed: tuple[bool, bool, bool], threads: int
+    ) -> tuple[list[Array], list[Array], Array | None] | None:
         """The same for one matrix of a batch."""
         from . import pullback
 
         m, n = g.shape
         d, size = xs[0].shape[-1], self.dtype.itemsize
+        given = self.definition.recipe.panels
         if not (m and n and d):
-            return [], [], 0.0
+            nothing = [[np.zeros((rows, d), self.dtype) for _ in range(given)] for rows in (m, n)]
+            return nothing[0], nothing[1], np.zeros(d, self.dtype) if needed[2] else None
         cs = -(-n // self.width) * self.width
         cotangents = self._padded(g, cs)
         worth, maxima = cotangents[None], cotangents
@@ -390,17 +398,16 @@ class Kernel:
 
             def part(start: int, stop: int) -> int:
                 c, r = (data.ctypes.data + start * by_own * size for data in (worth, maxima))
-                given = slots(own, other, total, [], start, m=stop - start, n=columns, c=c, r=r, by_own=by_own, by_other=by_other)
-                return function(given.ctypes.data)
+                a = slots(own, other, total, [], start, m=stop - start, n=columns, c=c, r=r, by_own=by_own, by_other=by_other)
+                return function(a.ctypes.data)
 
             share(part, rows, threads)
 
         def both(start: int, stop: int) -> int:
             c, r = worth.ctypes.data, maxima.ctypes.data
-            given = slots(xs, ys, px, py, m=m, n=n, c=c, r=r, by_own=cs, by_other=1, first=start, stop=stop)
-            return self.function("pull_xy")(given.ctypes.data)
+            a = slots(xs, ys, px, py, m=m, n=n, c=c, r=r, by_own=cs, by_other=1, first=start, stop=stop)
+            return self.function("pull_xy")(a.ctypes.data)
 
-        given = self.definition.recipe.panels
         px, py = ([np.zeros_like(a) for a in side[:given]] if need else [] for side, need in zip((xs, ys), needed[:2], strict=True))
         if needed[0] and needed[1] and width >= threads * step:
             share(both, width, threads, step)
@@ -408,13 +415,16 @@ class Kernel:
             pull("x", xs, ys, px)
         if needed[1] and not (needed[0] and width >= threads * step):
             pull("y", ys, xs, py)
+        gw = None
         if needed[2]:
             each = np.zeros_like(xs[0])
             pull("w", xs, ys, [each])
             gw = each.sum(axis=1).reshape(-1)[:d]
-        else:
-            gw = 0.0
-        gx, gy = ([np.swapaxes(a, 0, 1).reshape(a.shape[1], width)[:, :d] for a in side] for side in (px, py))
+        xs = ys = []  # their panels are not needed any more
+        gx, gy = (
+            [np.swapaxes(a, 0, 1).reshape(rows, width)[:, :d] for a in side] or [np.zeros((rows, d), self.dtype) for _ in range(given)]
+            for side, rows in ((px, m), (py, n))
+        )
         return gx, gy, gw
 
     def _slope(

@@ -56,7 +56,9 @@ def ahead(kinds: tuple[str, ...], x: Any, side: Literal["x", "y"]) -> list[Any]:
     zero = None if x.min() > 0 else x == 0
     log = np.log(x if zero is None else np.where(zero, np.float32(1.0), x), dtype=np.float64)
     first = log.astype(np.float32)
-    found = {"log": first, "rest": (log - first).astype(np.float32)}
+    log -= first
+    found = {"log": first, "rest": log.astype(np.float32)}
+    del log
     if "inverse" in kinds:
         found["inverse"] = np.float32(1.0) / (x if zero is None else np.where(zero, np.float32(2.0**-120), x))
     if zero is not None:
