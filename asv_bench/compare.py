@@ -9,10 +9,16 @@ import argparse
 import itertools
 import json
 import math
+import re
 import sys
+import tomllib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 Figures = dict[str, float | None]
+ACCEPTED = Path(__file__).with_name("accepted.toml")
+"""Growth that was decided: a case, how far it may grow, and why."""
 
 
 def figures(folder: Path, commit: str) -> Figures:
@@ -31,15 +37,25 @@ def bytes_text(count: float) -> str:
     return f"{count / 1e6:.3f} MB" if count >= 1e5 else f"{count:.0f} B"
 
 
-def compare(base: Figures, head: Figures, factor: float, least: float) -> tuple[list[str], list[str]]:
-    """What fails, and the report. A case that is new or that the base could not run has nothing to be compared with, and passes."""
+def compare(
+    base: Figures, head: Figures, factor: float, least: float, accepted: Sequence[Mapping[str, Any]] = ()
+) -> tuple[list[str], list[str]]:
+    """What fails, and the report. A case that is new or that the base could not run has nothing to be compared with, and passes.
+
+    ``accepted``: cases (a regular expression) that may grow to a number of bytes, and why.
+    """
     fails, report = [], []
     for case, value in head.items():
         before = base.get(case)
         if value is None:
             fails.append(f"FAILED   {case}")
         elif before is not None and value > before * factor and value > before + least:
-            fails.append(f"GREW     {case}: {bytes_text(before)} -> {bytes_text(value)} (x {value / before:.2f})")
+            reasons = [a["why"] for a in accepted if re.search(a["case"], case) and value <= a["bytes"]]
+            text = f"{case}: {bytes_text(before)} -> {bytes_text(value)} (x {value / before:.2f})"
+            if reasons:
+                report.append(f"accepted {text}: {reasons[0]}")
+            else:
+                fails.append(f"GREW     {text}")
         elif before is not None and before > value * factor and before > value + least:
             report.append(f"shrank   {case}: {bytes_text(before)} -> {bytes_text(value)} (x {value / before:.2f})")
     new, gone = [c for c in head if base.get(c) is None and head[c] is not None], [c for c in base if c not in head]
@@ -63,7 +79,7 @@ def main() -> int:
     if not head:
         print(f"Nothing was measured of {arguments.head[:8]}.")
         return 1
-    fails, report = compare(base, head, arguments.factor, arguments.least)
+    fails, report = compare(base, head, arguments.factor, arguments.least, tomllib.loads(ACCEPTED.read_text(encoding="utf-8"))["accepted"])
     print("\n".join([*fails, *report]))
     return 1 if fails else 0
 

@@ -94,6 +94,17 @@ def test_growth_is_told_from_noise():
     assert report == ["new      2: new, broken before", "gone     1: gone", "3 cases compared, 1 grew by more than 2 %"]
 
 
+def test_accepted_growth_has_a_limit():
+    accepted = [{"case": r"^a\(.*'kl'", "bytes": 1.2e7, "why": "logarithms ahead"}]
+    base = {"a('kl')": 1e7, "a('other')": 1e7, "b('kl')": 1e7}
+    fails, report = compare.compare(base, dict.fromkeys(base, 1.1e7), 1.02, 1 << 16, accepted)
+    assert [f.split(":")[0] for f in fails] == ["GREW     a('other')", "GREW     b('kl')"]
+    assert report[0].startswith("accepted a('kl')")
+    assert report[0].endswith("logarithms ahead")
+    fails, _ = compare.compare(base, dict.fromkeys(base, 1.3e7), 1.02, 1 << 16, accepted)
+    assert len(fails) == 3
+
+
 def test_tables_keep_only_what_was_measured():
     rows = ["  backend  call\n", "  numpy  cdist   4.23±0ms\n", "  numpy  2.5  n/a\n", "  torch  5.04M  n/a\n", "  jax  failed  n/a\n"]
     skips = ["[50.00%] ···· For parameters: 'cupy', 'cpu'\n", "      asv: skipped: NotImplementedError('cupy has no cpu')\n"]
