@@ -1,4 +1,4 @@
-"""Sessions of pairx. ``nox`` alone runs the defaults: lint, types, and the tests of every CPU backend (about 35 minutes on two
+"""Sessions of pairx. ``nox`` alone runs the defaults: lint, types, and the tests of every CPU backend (about 45 minutes on two
 cores the first time, less when environments are reused). ``nox --list`` shows the rest.
 
 ``nox --no-venv --no-install -s "tests(cupy)"`` runs in the current environment: the way on a prebuilt GPU image.
