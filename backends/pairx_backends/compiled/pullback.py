@@ -278,7 +278,6 @@ def pull_both(definition: Definition) -> str:
     slopes = panels.slopes(definition.x + definition.y)
     count = len(panels.vectors)
     parts = [code.room(code.vector, BLOCK * count) for _ in gy]
-    sums = [[code.room(code.vector) for _ in gx] for _ in panels.vectors]
     zero = code.constant(0.0)
     first, stop = names.read(code, "first"), names.read(code, "stop")
     with code.loop("0", m, BLOCK) as ib, code.loop("0", n, BLOCK) as jb, code.loop(first, stop, panels.width) as k:
@@ -286,24 +285,34 @@ def pull_both(definition: Definition) -> str:
         for part in parts:
             with code.loop("0", str(BLOCK * count)) as at:
                 code.store(zero, code.vector, code.at(part, at, code.vector))
-        with code.loop(ib, i_stop) as i:
-            mine_at = panels.place("own", i, k)
-            mine = [[panels.row(x, mine_at, v) for x in xs] for v in panels.vectors]
-            for v in panels.vectors:
-                for s in sums[v]:
-                    code.store(zero, code.vector, s)
+        def rows(*numbers: Value, k: Value = k, jb: Value = jb, j_stop: Value = j_stop) -> None:
+            """Some rows of x with the block of y: two at a time, so that y and its sums are fetched half as often."""
+            places = [panels.place("own", i, k) for i in numbers]
+            mine = [[[panels.row(x, at, v) for x in xs] for v in panels.vectors] for at in places]
+            sums = [[[code.room(code.vector) for _ in gx] for _ in panels.vectors] for _ in numbers]
+            for s in (s for row in sums for each in row for s in each):
+                code.store(zero, code.vector, s)
             with code.loop(jb, j_stop) as j:
-                shared, top = panels.pair(i, j)
                 at = panels.place("other", j, k)
                 near = code.put(f"mul i64 {code.put(f'sub i64 {j}, {jb}')}, {count}")
+                shared = [panels.pair(i, j) for i in numbers]
                 for v in panels.vectors:
                     theirs = [panels.row(y, at, v) for y in ys]
                     shelf = [code.at(part, code.put(f"add i64 {near}, {v}"), code.vector) for part in parts]
-                    _add(code, definition, slopes, shared, top, ("x", mine[v]), ("y", theirs), sums[v] + shelf)
-            for v in panels.vectors:
-                for s, total in zip(sums[v], gx, strict=True):
-                    target = code.at(total, code.put(f"add i64 {mine_at}, {v * panels.lanes}"))
-                    panels.increase(target, k, v, code.load(s, code.vector))
+                    for (worth, top), own, each in zip(shared, mine, sums, strict=True):
+                        _add(code, definition, slopes, worth, top, ("x", own[v]), ("y", theirs), each[v] + shelf)
+            for at, row in zip(places, sums, strict=True):
+                for v in panels.vectors:
+                    for s, total in zip(row[v], gx, strict=True):
+                        target = code.at(total, code.put(f"add i64 {at}, {v * panels.lanes}"))
+                        panels.increase(target, k, v, code.load(s, code.vector))
+
+        length = code.put(f"sub i64 {i_stop}, {ib}")
+        even = code.put(f"add i64 {ib}, {code.put(f'and i64 {length}, -2')}")
+        with code.loop(ib, even, 2) as i:
+            rows(i, code.put(f"add i64 {i}, 1"))
+        with code.loop(even, i_stop) as i:
+            rows(i)
         with code.loop(jb, j_stop) as j:
             at = panels.place("other", j, k)
             near = code.put(f"mul i64 {code.put(f'sub i64 {j}, {jb}')}, {count}")
