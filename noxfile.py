@@ -11,7 +11,6 @@ import importlib.util
 import json
 import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +18,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import nox
+
+ASV = Path(__file__).parent / "asv_bench"
+sys.path.insert(0, str(ASV))
+from dashboard.about import gpus, machine  # noqa: E402
 
 nox.needs_version = ">=2024.10.9"
 nox.options.default_venv_backend = "virtualenv"  # pip installs: it alone finds wheels in a find-links folder
@@ -125,33 +128,12 @@ def types(session: nox.Session) -> None:
     session.run("mypy", *session.posargs)
 
 
-def machine() -> str:
-    """A name for the folder of this machine's results: its processor, how many of them, its GPU; no host name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next(line.partition(":")[2] for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        model = platform.processor() or platform.machine()
-    return re.sub(r"[^a-z0-9]+", "-", f"{model} x{os.cpu_count()} {gpu_name()}".lower()).strip("-")
-
-
-def gpu_name() -> str:
-    """As its driver calls the first GPU; empty without one."""
-    try:
-        listed = subprocess.run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return listed.stdout.strip().partition("\n")[0].strip()
-
-
 def about() -> dict[str, str]:
     """What asv keeps of a machine (it leaves out what it would find by itself), and a GPU: each is an axis of what is published."""
     ram = f"{round(os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30)} GB" if hasattr(os, "sysconf") else "?"
-    found = {"cpu": machine(), "machine": machine(), "os": platform.system(), "ram": ram}
-    return {**found, **({"gpu": gpu_name()} if gpu_name() else {})}
+    return {"cpu": machine(), "machine": machine(), "os": platform.system(), "ram": ram} | dict(zip(["gpu"], gpus(), strict=False))
 
 
-ASV = Path(__file__).parent / "asv_bench"
 # The same call takes 3 ms or 20 by whether malloc hands its pages back to the system after each: while timing, it keeps them.
 KEEP_PAGES = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "2147483648", "MALLOC_TOP_PAD_": "268435456"}
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TF_ENABLE_ONEDNN_OPTS": "0"}

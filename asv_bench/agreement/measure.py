@@ -16,19 +16,19 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "losses")]
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "losses"), str(ROOT / "asv_bench")]
 
 import adapters  # noqa: E402
 import loss_cases  # noqa: E402
 import loss_outcomes as outcomes  # noqa: E402
 import samples  # noqa: E402
+from dashboard.about import versions  # noqa: E402
 
 from pairx.losses import LOSSES  # noqa: E402
 
@@ -172,17 +172,6 @@ def edges(library: str) -> Iterator[Row]:
 # --- the whole ----------------------------------------------------------------------------------------------------------
 
 
-def versions() -> dict[str, str]:
-    """Of what is installed."""
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
 def progress(text: str) -> None:
     """How far it is."""
     print(text, file=sys.stderr, flush=True)
@@ -200,7 +189,7 @@ def main(path: str, machine: str) -> None:
     """Measure, and write the file."""
     began = time.monotonic()
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
-    report: Row = {"machine": machine, "date": datetime.now(UTC).strftime("%Y-%m-%d"), "commit": commit, "versions": versions()}
+    report: Row = {"machine": machine, "date": datetime.now(UTC).strftime("%Y-%m-%d"), "commit": commit, "versions": versions(PACKAGES)}
     # The slowest first: JAX compiles each operation of each shape.
     names = sorted(adapters.BACKENDS, key=lambda n: n not in adapters.COMPILES)
     context = multiprocessing.get_context("spawn")

@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import subprocess
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,10 +20,10 @@ PACKAGES = (
 """What pairx runs on, what it is compared with, and what measures."""
 
 
-def versions() -> dict[str, str]:
+def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
     """Of Python and of the packages that are installed here."""
     found = {"python": platform.python_version()}
-    for name in PACKAGES:
+    for name in packages:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -49,8 +50,8 @@ def gpus() -> list[str]:
 
 
 def machine() -> str:
-    """The folder of this machine's results, named as the sessions of nox name it: processor and how many, no host name."""
-    return re.sub(r"[^a-z0-9]+", "-", f"{processor()} x{os.cpu_count()}".lower()).strip("-")
+    """The folder of this machine's results, for every session: its processor, how many of them, its first GPU; no host name."""
+    return re.sub(r"[^a-z0-9]+", "-", " ".join([processor(), f"x{os.cpu_count()}", *gpus()[:1]]).lower()).strip("-")
 
 
 def commit() -> str:

@@ -413,8 +413,8 @@ def store(task: Task, tile: Tile, block: Array, out: Array) -> None:
 
 def known(task: Task, smooth: bool = False) -> Any:
     """The kernel for the numbers of a call, or None: see ``knowing`` of the compiled engine's kernels."""
-    if task.kernel is None:
-        return None
+    if task.kernel is None or task.kernel.special is None:  # nothing to choose: no look at the numbers
+        return task.kernel
     host, w = task.backend.host, task.aux[0] if task.rule is not None and task.rule.weighted else None
     x, y = host(task.x), None if task.y is None else host(task.y)
     return task.kernel.knowing(x, x if y is None else y, None if w is None else host(w), smooth)

@@ -20,21 +20,21 @@ import numpy as np
 from pairx import engine
 from pairx import plan as plans
 from pairx.backend import Backend
+from pairx.calls import COMPILE_FROM
 from pairx.checks import dtype_name
 from pairx.engine import Rule, Task
 from pairx.metrics import Metric, resolve
 from pairx.plan import Tile
 from pairx_backends.numpy import BACKEND as NUMPY
 
+from .known import Known, ahead, ordinary
+
 if TYPE_CHECKING:
     from .kernels import Definition
 
 Array = Any
-Known = Literal["", "ordinary", "present"]
 
 
-SMALL = 1 << 21
-"""Below so many terms a call does not wait for a special kernel to be compiled."""
 FREE = ("gamma",)
 """Parameters that enter as plain numbers: kernels take their values at the call."""
 
@@ -144,22 +144,18 @@ class Kernel:
 
         ``smooth``: for the gradient, in which a logarithm of 0 has no place.
         """
-        from . import kernels
-
         found = self.special
         if found is None or (smooth and not found.smooth):
             return self
-        if x.size * y.size <= SMALL * x.shape[-1] and not found.ready():  # not worth waiting for
+        if x.size * y.size <= COMPILE_FROM * x.shape[-1] and not found.ready():  # not worth waiting for
             return self
         if found.definition.recipe.known == "ordinary":
-            return found if kernels.ordinary(x, y, w, smooth) else self
+            return found if ordinary(x, y, w, smooth) else self
         return self if any(a.size and np.isnan(a.min()) for a in (x, y)) else found
 
     def _ahead(self, panels: list[Array], side: Literal["x", "y"]) -> list[Array]:
         """The panels, and those that are computed of them."""
-        from . import kernels
-
-        return panels + kernels.ahead(self.definition.recipe.ahead, panels[0], side)
+        return panels + ahead(self.definition.recipe.ahead, panels[0], side)
 
     def text(self, name: str) -> str:
         """The LLVM text of a function."""
@@ -383,12 +379,12 @@ class Kernel:
         order = pullback.pull_slots(self.definition.recipe).index
 
         def slots(own: list[Array], other: list[Array], total: list[Array], totals: list[Array], start: int = 0, **rest: int) -> Array:
-            a = np.zeros(len(order), np.int64)
-            rest |= {"stop": width, "plane": m * cs, "w": weights.ctypes.data} | rest
-            rest |= {"own_rows": own[0].shape[1], "other_rows": other[0].shape[1]}
+            values = {"stop": width, "plane": m * cs, "w": weights.ctypes.data, **rest}
+            values |= {"own_rows": own[0].shape[1], "other_rows": other[0].shape[1]}
             for name, arrays, skip in (("own", own, start), ("other", other, 0), ("total", total, start), ("totals", totals, 0)):
-                rest |= {f"{name}{p}": a.ctypes.data + skip * step * size for p, a in enumerate(arrays)}
-            for name, value in rest.items():
+                values |= {f"{name}{p}": panel.ctypes.data + skip * step * size for p, panel in enumerate(arrays)}
+            a = np.zeros(len(order), np.int64)
+            for name, value in values.items():
                 a[order[name]] = value
             return a
 
@@ -409,12 +405,13 @@ class Kernel:
             return self.function("pull_xy")(a.ctypes.data)
 
         px, py = ([np.zeros_like(a) for a in side[:given]] if need else [] for side, need in zip((xs, ys), needed[:2], strict=True))
-        if needed[0] and needed[1] and width >= threads * step:
+        if needed[0] and needed[1] and width >= threads * step:  # there is something for each thread
             share(both, width, threads, step)
-        elif needed[0]:
-            pull("x", xs, ys, px)
-        if needed[1] and not (needed[0] and width >= threads * step):
-            pull("y", ys, xs, py)
+        else:
+            if needed[0]:
+                pull("x", xs, ys, px)
+            if needed[1]:
+                pull("y", ys, xs, py)
         gw = None
         if needed[2]:
             each = np.zeros_like(xs[0])

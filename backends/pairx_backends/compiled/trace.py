@@ -154,8 +154,10 @@ class Scalars:
             return self.node("true")
         if op == "ne" and nodes[0] is nodes[1] and nodes[0].value in self.present:
             return self.node("false")
-        if (op == "and" and nodes[0].op == nodes[1].op == "true") or (op == "or" and nodes[0].op == nodes[1].op == "false"):
-            return nodes[0]
+        if op in ("and", "or"):
+            for a, b in (nodes, nodes[::-1]):
+                if a.op == ("true" if op == "and" else "false"):
+                    return b
         if op == "where" and nodes[0].op in ("true", "false"):
             return nodes[1 if nodes[0].op == "true" else 2]
         if op == "div" and nodes[0].op == "mul" and above(nodes[1]):

@@ -9,7 +9,7 @@ import torch
 from array_api_compat import torch as xp
 
 from pairx import plan as plans
-from pairx.engine import Task, cut, settle
+from pairx.engine import Task, cut, known, settle
 from pairx.engine import run as walk
 from pairx_backends.numpy import quiet
 
@@ -100,9 +100,7 @@ def pull(task: Task, x: Any, y: Any, aux: tuple[Any, ...], g: Any, needed: tuple
     gy = gx if y is None else (zeros(y) if needed[1] else None)
     ga = [zeros(a) if need else None for a, need in zip(aux, needed[2:], strict=True)]
     other = x if y is None else y
-    if task.kernel is not None:
-        weights = host(aux[0]) if task.rule is not None and task.rule.weighted else None
-        task = replace(task, kernel=task.kernel.knowing(host(x), host(other), weights, smooth=True))
+    task = replace(task, kernel=known(replace(task, x=x, y=y, aux=aux), smooth=True))
 
     def back(tile: plans.Tile) -> None:
         parts = (cut(task, tile)) if plan.axes else (x, other)
