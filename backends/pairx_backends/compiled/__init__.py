@@ -379,7 +379,7 @@ class Kernel:
         order = pullback.pull_slots(self.definition.recipe).index
 
         def slots(own: list[Array], other: list[Array], total: list[Array], totals: list[Array], start: int = 0, **rest: int) -> Array:
-            values = {"stop": width, "plane": m * cs, "w": weights.ctypes.data, **rest}
+            values = {"stop": width, "width": width, "plane": m * cs, "w": weights.ctypes.data, **rest}
             values |= {"own_rows": own[0].shape[1], "other_rows": other[0].shape[1]}
             for name, arrays, skip in (("own", own, start), ("other", other, 0), ("total", total, start), ("totals", totals, 0)):
                 values |= {f"{name}{p}": panel.ctypes.data + skip * step * size for p, panel in enumerate(arrays)}

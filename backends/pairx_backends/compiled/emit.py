@@ -61,7 +61,12 @@ class Code:
     @property
     def whole(self) -> str:
         """The type of as many integers of the same width."""
-        return self.of(_BITS[self.scalar][3])
+        return self.of(self.element)
+
+    @property
+    def element(self) -> str:
+        """An integer of the same width."""
+        return _BITS[self.scalar][3]
 
     @property
     def truth(self) -> str:
@@ -85,7 +90,7 @@ class Code:
 
     def integer(self, value: int, scalar: str | None = None) -> Value:
         """A whole number in every lane."""
-        return self.splat(str(value), scalar or _BITS[self.scalar][3])
+        return self.splat(str(value), scalar or self.element)
 
     def splat(self, text: str, scalar: str) -> Value:
         """A constant in every lane."""
@@ -165,12 +170,26 @@ class Code:
         """A comparison by LLVM's name: oeq, une, olt, ..."""
         return self.put(f"fcmp {how} {self.vector} {a}, {b}")
 
-    def spread(self, value: Value) -> Value:
+    def spread(self, value: Value, scalar: str | None = None) -> Value:
         """One number in every lane."""
         if self.lanes == 1:
             return value
-        one = self.put(f"insertelement {self.vector} poison, {self.scalar} {value}, i64 0")
-        return self.put(f"shufflevector {self.vector} {one}, {self.vector} poison, <{self.lanes} x i32> zeroinitializer")
+        scalar = scalar or self.scalar
+        kind = self.of(scalar)
+        one = self.put(f"insertelement {kind} poison, {scalar} {value}, i64 0")
+        return self.put(f"shufflevector {kind} {one}, {kind} poison, <{self.lanes} x i32> zeroinitializer")
+
+    def upper(self, a: Value, b: Value) -> Value:
+        """The larger, by their bits: of numbers that are 0 or more (NaN is above infinity) or -1."""
+        a, b = self.bits(a), self.bits(b)
+        test = self.put(f"icmp sgt {self.whole} {a}, {b}")
+        return self.number(self.put(f"select {self.truth} {test}, {self.whole} {a}, {self.whole} {b}"))
+
+    def largest(self, a: Value) -> Value:
+        """The largest of all lanes, in the order of ``upper``."""
+        kind = f"v{self.lanes}{self.element}"
+        found = self.call(f"llvm.vector.reduce.smax.{kind}", self.element, (self.whole, self.bits(a))) if self.lanes > 1 else self.bits(a)
+        return self.put(f"bitcast {self.element} {found} to {self.scalar}")
 
     # --- control
 
@@ -487,8 +506,34 @@ class Code:
         y = self.arith("add", self.constant(1.0), self.arith("add", self.arith("sub", part, lower), upper))
         return self.arith("add", self._scaled(y, shifted), self._nan(a))
 
+    def cube_root(self, a: Value) -> Value:
+        """The cube root of a >= 0, by steps of Halley's rule to a ** (-1/3): they need no division."""
+        _, mantissa, bias, _ = _BITS[self.scalar]
+        one = self.constant(1.0)
+        tiny = self.compare("olt", a, self.constant(2.0 ** (1 - bias)))
+        normal = self.choose(tiny, self.arith("mul", a, self.constant(2.0 ** (3 * mantissa))), a)
+        third = self.bits(normal)  # the bits are about the logarithm; a third of them is 1/4 + 1/16 + ...
+        for shift in (2, 4, 8, 16):
+            more = self.ints("ashr", third, self.integer(shift))
+            third = self.ints("add", self.ints("ashr", third, self.integer(4)), more) if shift == 2 else self.ints("add", third, more)
+        start = self.integer(round(4 / 3 * (bias - 0.045) * 2**mantissa))
+        y = self.number(self.ints("sub", start, third))
+        for _ in range(2 if self.scalar == "float" else 3):
+            r = self._cube_rest(normal, y)
+            y = self.fma(self.arith("mul", y, r), self.fma(r, self.constant(2 / 9), self.constant(1 / 3)), y)
+        found = self.arith("mul", self.arith("mul", normal, y), y)
+        left = self.fma(self.arith("mul", found, found), self.neg(found), normal)
+        found = self.fma(self.arith("mul", left, self.constant(1 / 3)), self.arith("mul", y, y), found)
+        found = self.arith("mul", found, self.choose(tiny, self.constant(2.0**-mantissa), one))
+        found = self.choose(self.compare("olt", a, self.constant(math.inf)), found, self.arith("add", a, a))
+        return self.choose(self.compare("ogt", a, self.constant(0.0)), found, self.put(f"fmul {self.vector} {a}, {self.sqrt(a)}"))
+
+    def _cube_rest(self, a: Value, y: Value) -> Value:
+        """1 - a y ** 3: no product on the way overflows."""
+        return self.fma(self.neg(self.arith("mul", self.arith("mul", a, y), y)), y, self.constant(1.0))
+
     def pow(self, a: Value, exponent: float) -> Value:
-        """a ** exponent: products and square roots for multiples of a quarter up to 4.
+        """a ** exponent: products and square roots for multiples of a quarter up to 4, and the cube root.
 
         Else by logarithms, for a >= 0; their whole part is multiplied without rounding.
         """
@@ -501,6 +546,8 @@ class Code:
             for factor in factors[1:]:
                 found = self.arith("mul", found, factor)
             return found
+        if exponent == 1 / 3:
+            return self.cube_root(a)
         magic, power = self.constant(_MAGIC[self.scalar]), self.constant(exponent)
         normal, more = self._normal(a)
         k, f = self._parts(normal)

@@ -8,6 +8,7 @@ neighbouring rows. A tile of (rows x columns) sums stays in registers while the 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -91,6 +92,13 @@ class Definition:
         return ("inverse", "log", "rest") if "jensen" in plain else ("log", "rest") if "log_ratio" in plain else ()
 
     @cached_property
+    def counted(self) -> range:
+        """The terms that are 1 or 0, if all are: their sums are counts, and a whole number takes one operation less."""
+        plain = not (self.recipe.weighted or self.recipe.omit or self.recipe.metric.reduce == "max")
+        ones = all(t.op == "where" and t.args[0].boolean and [a.value for a in t.args[1:]] == [1.0, 0.0] for t in self.terms)
+        return range(len(self.terms) if plain and ones else 0)
+
+    @cached_property
     def linear(self) -> bool:
         """The distance is its one joined term: its cotangent is that of the term."""
         return self.result is self.reduced[0]
@@ -164,8 +172,19 @@ def _forward(definition: Definition) -> tuple[Code, str]:
     return code, code.function("forward", "ptr noalias %a", "i64")
 
 
-def _joined(code: Code, definition: Definition, names: Slots, places: list[Value], j: Value) -> list[list[list[Value]]]:
-    """Each term joined over the features, for a register tile: [row][vector][term]."""
+def _joined(
+    code: Code,
+    definition: Definition,
+    names: Slots,
+    places: list[Value],
+    j: Value,
+    chunk: int = CHUNK,
+    see: Callable[[int, int, Value, Value, Value], None] | None = None,
+) -> list[list[list[Value]]]:
+    """Each term joined over the features, for a register tile: [row][vector][term].
+
+    ``see(row, vector, before, chunk, first feature)`` is told of each chunk's result.
+    """
     recipe, (rows, vectors) = definition.recipe, definition.tile
     lanes, terms = recipe.lanes, len(definition.terms)
     width, sums = vectors * lanes, terms + recipe.omit
@@ -183,10 +202,10 @@ def _joined(code: Code, definition: Definition, names: Slots, places: list[Value
         xs.append([code.at(base, code.put(f"mul i64 {place}, {stride}")) for place in places])
     ys = [code.at(names.read(code, f"y{p}", "ptr"), code.put(f"mul i64 {j}, {d}")) for p in range(recipe.stored)]
     w = names.read(code, "w", "ptr")
-    with code.loop("0", d, CHUNK) as first:
+    with code.loop("0", d, chunk) as first:
         for a, v, t in every:
             code.store(zero, code.vector, part[a][v][t])
-        stop = code.smaller(code.put(f"add i64 {first}, {CHUNK}"), d)
+        stop = code.smaller(code.put(f"add i64 {first}, {chunk}"), d)
         with code.loop(first, stop) as k:
             at = code.put(f"mul i64 {k}, {width}")
             y = [
@@ -199,6 +218,10 @@ def _joined(code: Code, definition: Definition, names: Slots, places: list[Value
                     _accumulate(code, definition, x, y[v], weight, part[a][v], largest)
         for a, v, t in every:
             new, old = code.load(part[a][v][t], code.vector), code.load(total[a][v][t], code.vector)
+            if t in definition.counted:
+                new = code.put(f"uitofp {code.whole} {code.bits(new)} to {code.vector}")
+            if see is not None and t < terms:
+                see(a, v, old, new, first)
             joined = _larger(code, old, new) if largest and t < terms else code.arith("add", old, new)
             code.store(joined, code.vector, total[a][v][t])
     return [[[code.load(s, code.vector) for s in total[a][v]] for v in range(vectors)] for a in range(rows)]
@@ -208,7 +231,13 @@ def _accumulate(
     code: Code, definition: Definition, x: list[Value], y: list[Value], weight: Value | None, sums: list[Value], largest: bool
 ) -> None:
     recipe = definition.recipe
-    values = code.expressions(definition.terms, recipe.inputs("x", x) | recipe.inputs("y", y))
+    inputs = recipe.inputs("x", x) | recipe.inputs("y", y)
+    if definition.counted:
+        for test, place in zip(code.expressions([t.args[0] for t in definition.terms], inputs), sums, strict=True):
+            one = code.put(f"sext {code.truth} {test} to {code.whole}")  # -1
+            code.store(code.number(code.ints("sub", code.bits(code.load(place, code.vector)), one)), code.vector, place)
+        return
+    values = code.expressions(definition.terms, inputs)
     here = None
     if recipe.omit:
         here = code.compare("ord", x[0], y[0])
@@ -229,10 +258,8 @@ def _accumulate(
 
 
 def _larger(code: Code, a: Value, b: Value) -> Value:
-    """The larger of two terms: they are 0 or more, so their bits are ordered as they are, and NaN is above infinity."""
-    a, b = code.bits(a), code.bits(code.abs(b))
-    test = code.put(f"icmp sgt {code.whole} {a}, {b}")
-    return code.number(code.put(f"select {code.truth} {test}, {code.whole} {a}, {code.whole} {b}"))
+    """The larger of two terms, which are 0 or more, or NaN."""
+    return code.upper(a, code.abs(b))
 
 
 def _finished(code: Code, definition: Definition, names: Slots, reduced: list[Value], row: Value, column: Value, count: Value) -> Value:

@@ -2,8 +2,9 @@
 
 First ``slope``: what each pair's joined terms are worth, from the derivative of ``finish``. Then ``pull``, once for each
 side: a row's gradient is a sum over the other side's rows, whose features lie side by side in the vectors. Or ``pull_both``: what
-the two sides share is computed once. Each number is summed by one thread, and in the same order by both, so the bits depend
-neither on how many threads there are nor on who asks.
+the two sides share is computed once. Or, for a maximum, ``scatter``: only the features that have it are looked at. Each number is
+summed by one thread, and in the same order by all of these, so the bits depend neither on how many threads there are nor on who
+asks.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import math
 from typing import Literal
 
 from .emit import Code, Value, module
-from .kernels import Definition, Recipe, Slots, _any, _inputs, _joined, _larger, lowest, slots
+from .kernels import Definition, Recipe, Slots, _any, _inputs, _joined, lowest, slots
 from .trace import Node, derivatives
 
 Side = Literal["x", "y", "w"]
@@ -42,8 +43,7 @@ def slope_slots(recipe: Recipe) -> Slots:
 def slope(definition: Definition) -> str:
     """``c[t, i, j]``: the cotangent of term t joined. Answers whether a pair needs the scaled form: then none is valid."""
     recipe, metric = definition.recipe, definition.recipe.metric
-    rows, vectors = definition.tile
-    lanes, terms = recipe.lanes, len(definition.terms)
+    (rows, across), lanes, terms = definition.tile, recipe.lanes, len(definition.terms)
     code = Code(recipe.scalar, lanes)
     names = slope_slots(recipe)
     m, n, d = names.read(code, "m"), names.read(code, "n"), names.read(code, "d")
@@ -55,14 +55,17 @@ def slope(definition: Definition) -> str:
     seed = definition.graph.input("g")
     factors = derivatives(definition.result, definition.reduced, seed)
     plane = names.read(code, "plane")
-    with code.loop("0", n, vectors * lanes) as j, code.loop("0", m, rows) as i:
+    with code.loop("0", n, across * lanes) as j, code.loop("0", m, rows) as i:
         places = [code.smaller(code.put(f"add i64 {i}, {a}"), code.put(f"sub i64 {m}, 1")) for a in range(rows)]
-        reduced = _joined(code, definition, names, places, j)
-        ties = _ties(code, definition, names, places, j, reduced) if metric.reduce == "max" else None
+        seen = _Places(code, definition) if metric.reduce == "max" else None
+        if seen is None:
+            reduced = _joined(code, definition, names, places, j)
+        else:
+            reduced = _joined(code, definition, names, places, j, vectors(definition) * lanes, seen.see)
         for a in range(rows):
             row_c = code.put(f"mul i64 {places[a]}, {cs}")
             row_g = code.put(f"mul i64 {places[a]}, {gs}")
-            for v in range(vectors):
+            for v in range(across):
                 start = code.put(f"add i64 {j}, {v * lanes}")
                 sums = reduced[a][v]
                 inputs = _inputs(code, definition, names, sums, places[a], start, count)
@@ -76,9 +79,8 @@ def slope(definition: Definition) -> str:
                         gap = code.arith("div", count, code.choose(some, sums[-1], code.constant(1.0)))
                         worth = [code.arith("mul", f, gap) for f in worth]
                     worth = [code.choose(some, f, code.constant(0.0)) for f in worth]
-                if ties is not None:
-                    worth = [code.arith("div", f, ties[a][v]) for f in worth]
-                    code.store(sums[0], code.vector, code.at(maxima, code.put(f"add i64 {row_c}, {start}")), 4)
+                if seen is not None:
+                    code.store(seen.told(a, v, sums[0]), code.vector, code.at(maxima, code.put(f"add i64 {row_c}, {start}")), 4)
                 for t in range(terms):
                     offset = code.put(f"add i64 {code.put(f'mul i64 {plane}, {t}')}, {row_c}")
                     code.store(worth[t], code.vector, code.at(c, code.put(f"add i64 {offset}, {start}")), 4)
@@ -123,43 +125,41 @@ def _watch(
                     code.store(code.put(f"or i64 {code.load(odd, 'i64')}, {differ}"), "i64", odd)
 
 
-def _ties(
-    code: Code, definition: Definition, names: Slots, places: list[Value], j: Value, reduced: list[list[list[Value]]]
-) -> list[list[Value]]:
-    """How many features share the maximum, for each pair of a register tile; at least 1."""
-    recipe, (rows, vectors) = definition.recipe, definition.tile
-    lanes = recipe.lanes
-    width = vectors * lanes
-    d, w = names.read(code, "d"), names.read(code, "w", "ptr")
-    counts = [[code.room(code.vector) for _ in range(vectors)] for _ in range(rows)]
-    for row in counts:
-        for place in row:
-            code.store(code.constant(0.0), code.vector, place)
-    x0, stride = names.read(code, "x0", "ptr"), names.read(code, "xs0")
-    panel = code.at(names.read(code, "y0", "ptr"), code.put(f"mul i64 {j}, {d}"))
-    with code.loop("0", d) as k:
-        at = code.put(f"mul i64 {k}, {width}")
-        ys = [code.load(code.at(panel, code.put(f"add i64 {at}, {v * lanes}")), code.vector, 4) for v in range(vectors)]
-        counted: Value = code.constant(1.0)
-        if recipe.weighted:
-            weight = code.spread(code.load(code.at(w, k), code.scalar))
-            counted = code.choose(code.compare("ogt", weight, code.constant(0.0)), code.constant(1.0), code.constant(0.0))
-        for a in range(rows):
-            x = code.spread(code.load(code.at(x0, code.put(f"add i64 {code.put(f'mul i64 {places[a]}, {stride}')}, {k}")), code.scalar))
-            for v in range(vectors):
-                (value,) = code.expressions(definition.terms, {"x0": x, "y0": ys[v]})
-                same = code.choose(code.compare("oeq", value, reduced[a][v][0]), counted, code.constant(0.0))
-                code.store(code.arith("add", code.load(counts[a][v], code.vector), same), code.vector, counts[a][v])
-    return [[_larger(code, code.load(place, code.vector), code.constant(1.0)) for place in row] for row in counts]
+class _Places:
+    """Which chunk of features holds each pair's maximum, for the pairs of a register tile."""
+
+    def __init__(self, code: Code, definition: Definition) -> None:
+        self.code, (rows, vectors) = code, definition.tile
+        self.first, self.last = ([[code.room(code.whole) for _ in range(vectors)] for _ in range(rows)] for _ in range(2))
+        for place in (p for shelf in (*self.first, *self.last) for p in shelf):
+            code.store(code.integer(0), code.whole, place)
+
+    def see(self, a: int, v: int, old: Value, new: Value, start: Value) -> None:
+        """A chunk's maximum, beside that of the chunks before."""
+        code = self.code
+        here = code.spread(start if code.element == "i64" else code.put(f"trunc i64 {start} to {code.element}"), code.element)
+        old, new = code.bits(old), code.bits(new)
+        for shelf, how in ((self.first, "sgt"), (self.last, "sge")):
+            test, place = code.put(f"icmp {how} {code.whole} {new}, {old}"), shelf[a][v]
+            kept = code.load(place, code.whole)
+            code.store(code.put(f"select {code.truth} {test}, {code.whole} {here}, {code.whole} {kept}"), code.whole, place)
+
+    def told(self, a: int, v: int, maximum: Value) -> Value:
+        """What ``scatter`` is told: the one chunk with the maximum, inverted and so negative, or the maximum, never negative."""
+        code = self.code
+        first, last = code.load(self.first[a][v], code.whole), code.load(self.last[a][v], code.whole)
+        one = code.put(f"icmp eq {code.whole} {first}, {last}")
+        return code.choose(one, code.number(code.ints("xor", first, code.integer(-1))), maximum)
 
 
 def pull_slots(recipe: Recipe) -> Slots:
     """The arguments of ``pull``: rows of the one side, rows of the other, features; the strides of c for each side.
 
-    The rows of whole panels, own and other. ``pull_both`` takes features from ``first`` to ``stop``, and both sides' totals.
+    The rows of whole panels, own and other. ``pull_both`` takes features from ``first`` to ``stop`` of all ``width``, and both
+    sides' totals.
     """
     panels = [f"{s}{p}" for p in range(recipe.stored) for s in ("own", "other", "total", "totals")]
-    sizes = ("m", "n", "own_rows", "other_rows", "first", "stop")
+    sizes = ("m", "n", "own_rows", "other_rows", "first", "stop", "width")
     return Slots(*sizes, "c", "plane", "by_own", "by_other", "r", "w", *panels)
 
 
@@ -198,16 +198,15 @@ class Panels:
         """A vector of features."""
         return self.code.load(self.code.at(pointer, self.code.put(f"add i64 {place}, {v * self.lanes}")), self.code.vector, 4)
 
-    def pair(self, own: Value, other: Value) -> tuple[dict[str, Value], Value | None]:
-        """The cotangents of a pair's terms, and its maximum, in every lane."""
+    def pair(self, own: Value, other: Value) -> dict[str, Value]:
+        """The cotangents of a pair's terms, in every lane."""
         code = self.code
         at = code.put(f"add i64 {code.put(f'mul i64 {own}, {self.by_own}')}, {code.put(f'mul i64 {other}, {self.by_other}')}")
         shared = {}
         for t in range(len(self.worth)):
             offset = code.put(f"add i64 {code.put(f'mul i64 {self.plane}, {t}')}, {at}")
             shared[f"c{t}"] = code.spread(code.load(code.at(self.c, offset), code.scalar))
-        largest = self.definition.recipe.metric.reduce == "max"
-        return shared, code.spread(code.load(code.at(self.maxima, at), code.scalar)) if largest else None
+        return shared
 
     def increase(self, target: Value, k: Value, v: int, value: Value, weigh: bool = True) -> None:
         """Add sums, times their features' weights, to what lies there."""
@@ -215,8 +214,6 @@ class Panels:
         if recipe.weighted and weigh:
             weights = self.names.read(code, "w", "ptr")
             weight = code.load(code.at(weights, code.put(f"add i64 {k}, {v * self.lanes}")), code.vector, 4)
-            if recipe.metric.reduce == "max":  # there they only say what counts
-                weight = code.choose(code.compare("ogt", weight, code.constant(0.0)), code.constant(1.0), code.constant(0.0))
             value = code.arith("mul", value, weight)
         code.store(code.arith("add", code.load(target, code.vector, 4), value), code.vector, target, 4)
 
@@ -231,6 +228,8 @@ def pull(definition: Definition, side: Side) -> str:
 
     ``side="w"`` takes the terms themselves: its sum over the rows is the gradient of the weights.
     """
+    if definition.recipe.metric.reduce == "max":
+        return scatter(definition, side)
     panels = Panels(definition)
     code, names = panels.code, panels.names
     m, n, stop = names.read(code, "m"), names.read(code, "n"), names.read(code, "stop")
@@ -257,9 +256,9 @@ def pull(definition: Definition, side: Side) -> str:
             at = panels.place("other", j, k)
             their_values = [[panels.row(o, at, v) for o in other] for v in panels.vectors]
             for a in range(rows):
-                shared, top = panels.pair(numbers[a], j)
+                shared = panels.pair(numbers[a], j)
                 for v in panels.vectors:
-                    _add(code, definition, slopes, shared, top, (mine, mine_values[a, v]), (theirs, their_values[v]), sums[a, v])
+                    _add(code, definition, slopes, shared, (mine, mine_values[a, v]), (theirs, their_values[v]), sums[a, v])
         for a, v in every:
             # A row past the last one repeats it: it must be added once only.
             with code.when(code.put(f"icmp slt i64 {code.put(f'add i64 {i}, {a}')}, {m}")):
@@ -271,6 +270,8 @@ def pull(definition: Definition, side: Side) -> str:
 
 def pull_both(definition: Definition) -> str:
     """The totals of both sides at once, for the features from ``first`` to ``stop``: own is x, and other is y."""
+    if definition.recipe.metric.reduce == "max":
+        return scatter(definition, "xy")
     panels = Panels(definition)
     code, names = panels.code, panels.names
     m, n = names.read(code, "m"), names.read(code, "n")
@@ -285,6 +286,7 @@ def pull_both(definition: Definition) -> str:
         for part in parts:
             with code.loop("0", str(BLOCK * count)) as at:
                 code.store(zero, code.vector, code.at(part, at, code.vector))
+
         def rows(*numbers: Value, k: Value = k, jb: Value = jb, j_stop: Value = j_stop) -> None:
             """Some rows of x with the block of y: two at a time, so that y and its sums are fetched half as often."""
             places = [panels.place("own", i, k) for i in numbers]
@@ -299,8 +301,8 @@ def pull_both(definition: Definition) -> str:
                 for v in panels.vectors:
                     theirs = [panels.row(y, at, v) for y in ys]
                     shelf = [code.at(part, code.put(f"add i64 {near}, {v}"), code.vector) for part in parts]
-                    for (worth, top), own, each in zip(shared, mine, sums, strict=True):
-                        _add(code, definition, slopes, worth, top, ("x", own[v]), ("y", theirs), each[v] + shelf)
+                    for worth, own, each in zip(shared, mine, sums, strict=True):
+                        _add(code, definition, slopes, worth, ("x", own[v]), ("y", theirs), each[v] + shelf)
             for at, row in zip(places, sums, strict=True):
                 for v in panels.vectors:
                     for s, total in zip(row[v], gx, strict=True):
@@ -323,12 +325,99 @@ def pull_both(definition: Definition) -> str:
     return panels.finish()
 
 
+def scatter(definition: Definition, sides: str) -> str:
+    """``pull`` and ``pull_both`` for a maximum: what its cotangent is worth goes to the features that have it, in equal parts.
+
+    Most pairs have it in one panel of features (see :class:`_Places`), and the others are not looked at.
+    """
+    panels = Panels(definition)
+    code, names, width = panels.code, panels.names, panels.width
+    m, n, first, stop = (names.read(code, s) for s in ("m", "n", "first", "stop"))
+    own, other = panels.addresses("own")[0], panels.addresses("other")[0]
+    totals = [panels.addresses("total")[0], *([panels.addresses("totals")[0]] if sides == "xy" else [])]
+    slopes = panels.slopes([{"x": definition.x, "y": definition.y}[side][0] for side in sides])
+    mine, theirs = ("y0", "x0") if sides == "y" else ("x0", "y0")
+    count, each = code.room("i64"), code.room(code.scalar)
+
+    def look(places: tuple[Value, Value], k: Value) -> list[tuple[dict[str, Value], Value]]:
+        """The features of a panel: the numbers of both rows, and the terms."""
+        found = []
+        for v in panels.vectors:
+            inputs = {mine: panels.row(own, places[0], v), theirs: panels.row(other, places[1], v)}
+            (term,) = code.expressions(definition.terms, inputs)
+            if definition.recipe.weighted:  # weights only say what counts
+                weight = code.at(names.read(code, "w", "ptr"), code.put(f"add i64 {k}, {v * panels.lanes}"))
+                counts = code.compare("ogt", code.load(weight, code.vector, 4), code.constant(0.0))
+                term = code.choose(counts, term, code.constant(-1.0))
+            if definition.recipe.omit:
+                term = code.choose(code.compare("ord", inputs[mine], inputs[theirs]), term, code.constant(-1.0))
+            found.append((inputs, term))
+        return found
+
+    def tally(terms: list[Value], top: Value) -> None:
+        """Count the features that have the maximum."""
+        for term in terms:
+            bits = code.put(f"bitcast {code.truth} {code.compare('oeq', term, top)} to i{code.lanes}") if code.lanes > 1 else "0"
+            ones = code.call(f"llvm.ctpop.i{code.lanes}", f"i{code.lanes}", (f"i{code.lanes}", bits))
+            code.store(code.put(f"add i64 {code.load(count, 'i64')}, {code.put(f'zext i{code.lanes} {ones} to i64')}"), "i64", count)
+
+    def give(places: tuple[Value, Value], found: list[tuple[dict[str, Value], Value]], top: Value, worth: Value) -> None:
+        """Each its part."""
+        for v, (inputs, term) in enumerate(found):
+            has = code.compare("oeq", term, top)
+            for value, total, place in zip(code.expressions(slopes, inputs | {"c0": worth}), totals, places, strict=False):
+                target = code.at(total, code.put(f"add i64 {place}, {v * panels.lanes}"))
+                value = code.choose(has, value, code.constant(0.0))
+                code.store(code.arith("add", code.load(target, code.vector, 4), value), code.vector, target, 4)
+
+    def part(worth: Value) -> Value:
+        ties = code.load(count, "i64")
+        code.store(worth, code.scalar, each)
+        with code.when(code.put(f"icmp sgt i64 {ties}, 1")):  # seldom, and a division is long to wait for
+            code.store(code.put(f"fdiv {code.scalar} {worth}, {code.put(f'uitofp i64 {ties} to {code.scalar}')}"), code.scalar, each)
+        return code.spread(code.load(each, code.scalar))
+
+    # Rows of y are the inner loop, so that cotangents lie side by side, and so few that a cache holds them.
+    outer, inner = (n, m) if sides == "y" else (m, n)
+    with code.loop("0", inner, BLOCK) as block, code.loop("0", outer) as i:
+        last = code.smaller(code.put(f"add i64 {block}, {BLOCK}"), inner)
+        with code.loop(block, last) as j:
+            numbers = (j, i) if sides == "y" else (i, j)
+            at = [code.put(f"mul i64 {number}, {by}") for number, by in zip(numbers, (panels.by_own, panels.by_other), strict=True)]
+            pair = code.put(f"add i64 {at[0]}, {at[1]}")
+            worth, told = (code.load(code.at(panels.c, pair), code.scalar), code.load(code.at(panels.maxima, pair), code.scalar))
+            bits = code.put(f"bitcast {code.scalar} {told} to {code.element}")
+            bits = bits if code.element == "i64" else code.put(f"sext {code.element} {bits} to i64")
+            k = code.put(f"xor i64 {bits}, -1")
+            # As numbers without sign: what is not inverted is very large, and so not in this part either.
+            here = code.put(f"icmp ult i64 {code.put(f'sub i64 {k}, {first}')}, {code.put(f'sub i64 {stop}, {first}')}")
+            code.store("0", "i64", count)
+            with code.when(here):
+                places = panels.place("own", numbers[0], k), panels.place("other", numbers[1], k)
+                found = look(places, k)
+                top = found[0][1]
+                for _, term in found[1:]:
+                    top = code.upper(top, term)
+                top = code.spread(code.largest(top))
+                tally([term for _, term in found], top)
+                give(places, found, top, part(worth))
+            with code.when(code.put(f"icmp sge i64 {bits}, 0")):
+                top = code.spread(told)
+                with code.loop("0", names.read(code, "width"), width) as k:
+                    places = panels.place("own", numbers[0], k), panels.place("other", numbers[1], k)
+                    tally([term for _, term in look(places, k)], top)
+                share = part(worth)
+                with code.loop(first, stop, width) as k:
+                    places = panels.place("own", numbers[0], k), panels.place("other", numbers[1], k)
+                    give(places, look(places, k), top, share)
+    return panels.finish()
+
+
 def _add(
     code: Code,
     definition: Definition,
     slopes: list[Node],
     shared: dict[str, Value],
-    top: Value | None,
     mine: tuple[str, list[Value]],
     theirs: tuple[str, list[Value]],
     sums: list[Value],
@@ -336,9 +425,6 @@ def _add(
     """One row of the other side into the sums of one vector of features."""
     inputs = shared | definition.recipe.inputs(*mine) | definition.recipe.inputs(*theirs)
     values = code.expressions(slopes, inputs)
-    if top is not None:
-        (term,) = code.expressions(definition.terms, inputs)
-        values = [code.choose(code.compare("oeq", term, top), v, code.constant(0.0)) for v in values]
     if definition.recipe.omit:
         here = code.compare("ord", inputs["x0"], inputs["y0"])
         values = [code.choose(here, v, code.constant(0.0)) for v in values]

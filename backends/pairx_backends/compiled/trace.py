@@ -246,6 +246,17 @@ def evaluate(roots: Iterable[Node], **inputs: float) -> list[float]:
     return [float(value[id(r)]) for r in roots]
 
 
+def turned(g: Node, size: Node) -> Node | None:
+    """``g`` times the sign of a where a power of ``size`` = \\|a\\| is a factor of it: one of them becomes a."""
+    if g.op == "pow" and g.args[0] is size and g.value >= 2.0:
+        return g.graph.power(size, g.value - 1.0) * size.args[0]
+    if g.op == "mul":
+        for one, other in (g.args, g.args[::-1]):
+            if (found := turned(one, size)) is not None:
+                return found * other
+    return None
+
+
 def derivatives(root: Node, wanted: list[Node], seed: Any = 1.0) -> list[Node]:
     """``seed`` times the derivative of ``root`` by each of ``wanted``, in reverse.
 
@@ -280,11 +291,14 @@ def derivatives(root: Node, wanted: list[Node], seed: Any = 1.0) -> list[Node]:
         elif node.op == "neg":
             give(args[0], -g)
         elif node.op == "abs":
-            give(args[0], g * graph.node("sign", args))
+            signed = turned(g, node)
+            give(args[0], g * graph.node("sign", args) if signed is None else signed)
         elif node.op == "sqrt":
             give(args[0], 0.5 * g / node)
         elif node.op == "pow":
-            give(args[0], node.value * g * graph.power(args[0], node.value - 1.0))
+            # A root is there already, and is divided by what it is of; a higher power may overflow before its slope does.
+            root = 0.0 < node.value < 1.0
+            give(args[0], node.value * g * (node / args[0] if root else graph.power(args[0], node.value - 1.0)))
         elif node.op == "exp":
             give(args[0], g * node)
         elif node.op == "log":
