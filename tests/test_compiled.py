@@ -24,7 +24,7 @@ from samples import ROWS, all_pairs, parameters, row_id, samples, width
 
 import pairx
 from pairx.engine import Rule
-from pairx.metrics import METRICS, Metric
+from pairx.metrics import METRICS, Metric, resolve
 
 if importlib.util.find_spec("llvmlite") is None:
     pytest.skip("Numba is not installed", allow_module_level=True)
@@ -205,6 +205,42 @@ def test_the_gradient_of_a_maximum_is_shared_by_all_that_have_it(values: int, dt
                 for want, (got,), side in zip((part.sum(axis=1), -part.sum(axis=0)), found, sides, strict=False):
                     if side:
                         np.testing.assert_allclose(got, want, atol=300 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("row", [r for r in SMOOTH if "V" not in r.defaults], ids=row_id)
+def test_distances_that_are_there_still_give_the_same_gradient(row: Metric):
+    row, params = resolve(row, {k: 1.0 if v is None and k == "gamma" else v for k, v in row.defaults.items()} | given_of(row, 9))
+    kernel = compiled.compiler(Rule(row, params, "float64", "float64", True))
+    d = width(row, 9)
+    x, y = samples(row.domain, (2, 21, d), "float64", 1), samples(row.domain, (37, d), "float64", 2)
+    x[0, 4] = y[11]
+    found, g = all_pairs(row, x, y, engine="compiled", **given_of(row, 9)), np.random.default_rng(0).normal(size=(2, 21, 37))
+    xs, ys = kernel.rows(x, None)[0], kernel.rows(y, None)[0]
+    want = kernel.pull(xs, ys, None, g, (True, True, False))
+    for threads, distances in ((1, found), (3, found[..., ::-1].copy()[..., ::-1])):
+        got = kernel.pull(xs, ys, None, g, (True, True, False), threads, distances)
+        for a, b in zip((*got[0], *got[1]), (*want[0], *want[1]), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
+    if kernel.invertible:  # they are used indeed
+        off = kernel.pull(xs, ys, None, g, (True, True, False), 1, found * 1.5)
+        assert kernel.definition.linear or any(np.abs(a - b).max() > 1e-3 for a, b in zip(off[0], want[0], strict=True))
+
+
+@pytest.mark.backends("torch")
+@pytest.mark.parametrize("name", ["euclidean", "cityblock", "minkowski"])
+def test_a_result_that_was_changed_in_place_has_its_gradient_still(backend: Adapter, name: str):
+    import torch
+
+    x, given = torch.rand(40, 7, requires_grad=True), {"p": 3.0} if name == "minkowski" else {}
+    found = []
+    for engine in ("compiled", "array"):
+        d = pairx.cdist(x, x.detach() + 1, name, engine=engine, **given)
+        kept = (d * d).detach()
+        d.fill_diagonal_(7.0).mul_(2.0)
+        (grad,) = torch.autograd.grad((d * kept).sum(), x, retain_graph=True)
+        found.append(grad)
+        torch.testing.assert_close(torch.autograd.grad((d * kept).sum(), x)[0], grad, rtol=0, atol=0)
+    torch.testing.assert_close(*found)
 
 
 @pytest.mark.parametrize("weighted", [False, True])

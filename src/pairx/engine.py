@@ -71,6 +71,8 @@ class Task:
     rule: Rule | None = None
     kernel: Any = None
     """What the compiled engine runs instead of ``forward``, if it is the plan's."""
+    found: Array | None = None
+    """The result, where a backward pass has it still and can use it."""
     key: Any = None
     """Hashable: tasks with equal keys have the same ``block``, so that a compiled one may be kept. None: unknown."""
 

@@ -84,7 +84,8 @@ def warm(rows: Iterable[Metric], dtypes: Iterable[str], gradients: bool = True) 
                 raise ValueError(f"metric={row.name!r}: {kernel}.")
             names = ["forward", "pack", "mirror"] + ["repair"] * kernel.repairs
             smooth = ["pull_x", "pull_y", "pull_xy"] if gradients and kernel.differentiable else []
-            for name in names + smooth + ["slope"] * (kernel.sloped and bool(smooth)):
+            before = ["slope"] + ["worth"] * kernel.invertible if kernel.sloped and smooth else []
+            for name in names + smooth + before:
                 kernel.function(name)
                 yield row.name, dtype, name
             if kernel.special is not None:
@@ -135,6 +136,11 @@ class Kernel:
         return found if found.definition.recipe.ahead or found.definition.weight < self.definition.weight else None
 
     @property
+    def invertible(self) -> bool:
+        """Whether the derivative can be had from the distances, without computing them again."""
+        return self.differentiable and self.sloped and self.definition.inverse is not None
+
+    @property
     def smooth(self) -> bool:
         """Whether a special kernel has a derivative of its own."""
         return self.definition.recipe.ahead == ("log", "rest")
@@ -166,8 +172,9 @@ class Kernel:
             return kernels.mirror(scalar)
         if name == "pack":
             return kernels.pack(scalar, self.width)
-        if name == "slope":
-            return pullback.slope(self.definition)
+        if name in ("slope", "worth"):
+            alone: str = getattr(pullback, name)(self.definition)
+            return alone
         if name == "pull_xy":
             return pullback.pull_both(self.definition)
         if name.startswith("pull_"):
@@ -327,21 +334,30 @@ class Kernel:
         return list(engine.rows(backend, rule, pieces, x, w)[0])
 
     def pull(
-        self, xs: list[Array], ys: list[Array], w: Array | None, g: Array, needed: tuple[bool, bool, bool], threads: int = 1
+        self,
+        xs: list[Array],
+        ys: list[Array],
+        w: Array | None,
+        g: Array,
+        needed: tuple[bool, bool, bool],
+        threads: int = 1,
+        distances: Array | None = None,
     ) -> tuple[list[Array], list[Array], Array | None] | None:
         """From the cotangents (..., m, n) of a tile to those of the panels of x, of y, and of the weights.
 
+        ``distances``: those of the tile, if they are there still: most metrics need not compute them again.
         None: a distance overflowed or underflowed on the way, and the array engine's scaled form must be differentiated.
         """
         weigh = needed[2] and self.row.reduce == "sum"
         if g.ndim == 2 and all(a.ndim == 2 for a in (*xs, *ys)):
-            return self._pull(self._ahead(xs, "x"), self._ahead(ys, "y"), w, g, (*needed[:2], weigh), threads)
+            return self._pull(self._ahead(xs, "x"), self._ahead(ys, "y"), w, g, (*needed[:2], weigh), threads, distances)
         gx, gy = [np.zeros(a.shape, self.dtype) for a in xs], [np.zeros(a.shape, self.dtype) for a in ys]
         gw = np.zeros(xs[0].shape[-1], self.dtype) if weigh else None
         for place in np.ndindex(*g.shape[:-2]):
             x_at, y_at = _own(place, xs[0]), _own(place, ys[0])
             mine, theirs = self._ahead([a[x_at] for a in xs], "x"), self._ahead([a[y_at] for a in ys], "y")
-            found = self._pull(mine, theirs, w, g[place], (*needed[:2], gw is not None), threads)
+            there = None if distances is None else distances[place]
+            found = self._pull(mine, theirs, w, g[place], (*needed[:2], gw is not None), threads, there)
             if found is None:
                 return None
             for total, part in zip(gx, found[0], strict=True):
@@ -353,7 +369,14 @@ class Kernel:
         return gx, gy, gw
 
     def _pull(
-        self, xs: list[Array], ys: list[Array], w: Array | None, g: Array, needed: tuple[bool, bool, bool], threads: int
+        self,
+        xs: list[Array],
+        ys: list[Array],
+        w: Array | None,
+        g: Array,
+        needed: tuple[bool, bool, bool],
+        threads: int,
+        distances: Array | None,
     ) -> tuple[list[Array], list[Array], Array | None] | None:
         """The same for one matrix of a batch."""
         from . import pullback
@@ -370,7 +393,11 @@ class Kernel:
         if self.sloped:
             worth = np.empty((len(self.definition.terms), m, cs), self.dtype)
             maxima = np.empty((m, cs), self.dtype) if self.row.reduce == "max" else worth[0]
-            if not self._slope(xs, ys, w, cotangents, worth, maxima, n, threads):
+            if distances is None or distances.dtype != self.dtype or not self.invertible:
+                valid = self._slope(xs, ys, w, cotangents, worth, maxima, n, threads)
+            else:
+                valid = self._worth(distances, cotangents, worth, threads)
+            if not valid:
                 return None
         step = pullback.vectors(self.definition) * self.definition.recipe.lanes
         xs, ys = ([self._panels(a, step) for a in side] for side in (xs, ys))
@@ -423,6 +450,25 @@ class Kernel:
             for side, rows in ((px, m), (py, n))
         )
         return gx, gy, gw
+
+    def _worth(self, distances: Array, g: Array, worth: Array, threads: int) -> bool:
+        """The same as ``_slope`` does, from distances that are there already."""
+        from . import pullback
+
+        index, size = pullback.worth_slots(self.definition.recipe).index, self.dtype.itemsize
+        m, n = distances.shape
+        if not distances.flags.aligned or (n > 1 and distances.strides[1] != size) or distances.strides[0] % size:
+            distances = np.ascontiguousarray(distances)
+
+        def part(start: int, stop: int) -> int:
+            a = np.zeros(len(index), np.int64)
+            given = {"m": stop - start, "n": n, "v": distances[start:].ctypes.data, "vs": distances.strides[0] // size, "gs": g.shape[1]}
+            given |= {"g": g[start:].ctypes.data, "c": worth[0, start:].ctypes.data} | {k: v.ctypes.data for k, v in self.free.items()}
+            for name, value in given.items():
+                a[index[name]] = value
+            return self.function("worth")(a.ctypes.data)
+
+        return not any(share(part, m, threads))
 
     def _slope(
         self, xs: list[Array], ys: list[Array], w: Array | None, g: Array, worth: Array, maxima: Array, n: int, threads: int

@@ -123,6 +123,18 @@ class Code:
         """A value from memory."""
         return self.put(f"load {kind}, ptr {pointer}" + (f", align {align}" if align else ""))
 
+    def some(self, pointer: Value, left: Value) -> Value:
+        """The next ``lanes`` numbers, and 0 for those from ``left`` on, which are not read."""
+        if self.lanes == 1:
+            return self.load(pointer, self.vector)
+        count = self.spread(left, "i64")
+        place = f"<{', '.join(f'i64 {lane}' for lane in range(self.lanes))}>"
+        there = self.put(f"icmp sgt {self.of('i64')} {count}, {place}")
+        suffix = {"float": "f32", "double": "f64"}[self.scalar]
+        name = f"llvm.masked.load.v{self.lanes}{suffix}.p0"
+        self.declared[name] = f"declare {self.vector} @{name}(ptr, i32 immarg, {self.truth}, {self.vector})"
+        return self.put(f"call {self.vector} @{name}(ptr {pointer}, i32 4, {self.truth} {there}, {self.vector} zeroinitializer)")
+
     def store(self, value: Value, kind: str, pointer: Value, align: int | None = None) -> None:
         """A value into memory."""
         self.do(f"store {kind} {value}, ptr {pointer}" + (f", align {align}" if align else ""))

@@ -104,6 +104,24 @@ class Definition:
         return self.result is self.reduced[0]
 
     @cached_property
+    def inverse(self) -> Node | None:
+        """The joined term from the distance v, where that is the term, a root or a multiple of it; None where it tells too little."""
+        if len(self.terms) != 1 or self.recipe.omit or self.recipe.metric.reduce == "max":
+            return None
+        found, node = self.graph.input("v"), self.result
+        while node is not self.reduced[0]:
+            constant = [a for a in node.args if a.op == "constant"]
+            if node.op == "where" and len(constant) == 1:  # what it is where the term is 0, or less by rounding
+                node = node.args[2] if node.args[1] is constant[0] else node.args[1]
+            elif node.op == "mul" and constant and constant[0].value > 0:
+                found, node = found / constant[0], node.args[0] if node.args[1] is constant[0] else node.args[1]
+            elif node.op in ("sqrt", "pow"):
+                found, node = self.graph.power(found, 2.0 if node.op == "sqrt" else 1 / node.value), node.args[0]
+            else:
+                return None
+        return found
+
+    @cached_property
     def weight(self) -> int:
         """How many operations a term takes, heavy ones counted as several."""
         heavy = {

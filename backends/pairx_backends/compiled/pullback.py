@@ -88,6 +88,52 @@ def slope(definition: Definition) -> str:
     return module([code], [code.function("slope", "ptr %a", "i64")])
 
 
+def worth_slots(recipe: Recipe) -> Slots:
+    """The arguments of ``worth``: distances, their cotangents, those of the joined term."""
+    return Slots("m", "n", "v", "vs", "g", "gs", "c", *recipe.free)
+
+
+def worth(definition: Definition) -> str:
+    """What ``slope`` answers, from distances that are there already: no feature is looked at."""
+    recipe, metric, inverse = definition.recipe, definition.recipe.metric, definition.inverse
+    assert inverse is not None
+    code = Code(recipe.scalar, recipe.lanes)
+    names = worth_slots(recipe)
+    m, n, gs, vs = (names.read(code, s) for s in ("m", "n", "gs", "vs"))
+    v, g, c = (names.read(code, s, "ptr") for s in "vgc")
+    (factor,) = derivatives(definition.result, definition.reduced, definition.graph.input("g"))
+    free = {name: code.spread(code.load(names.read(code, name, "ptr"), code.scalar)) for name in recipe.free}
+    odd = code.room("i64")
+    code.store("0", "i64", odd)
+    with code.loop("0", m) as i, code.loop("0", n, recipe.lanes) as j:
+        near = code.put(f"add i64 {code.put(f'mul i64 {i}, {gs}')}, {j}")
+        source = code.at(v, code.put(f"add i64 {code.put(f'mul i64 {i}, {vs}')}, {j}"))
+        value = code.some(source, code.put(f"sub i64 {n}, {j}"))
+        (reduced,) = code.expressions([inverse], {"v": value} | free)
+        inputs = {"r0": reduced, "g": code.load(code.at(g, near), code.vector, 4)} | free
+        (found,) = code.expressions([factor], inputs)
+        code.store(found, code.vector, code.at(c, near), 4)
+        if metric.scale in ("difference", "pair", "term"):
+            bad = code.compare("oeq", reduced, code.constant(math.inf))
+            if metric.scale == "difference":
+                bad = code.put(f"or {code.truth} {bad}, {_small(code, definition, value)}")
+            _raise(code, odd, bad)
+    code.do(f"ret i64 {code.load(odd, 'i64')}")
+    return module([code], [code.function("worth", "ptr %a", "i64")])
+
+
+def _small(code: Code, definition: Definition, value: Value) -> Value:
+    """Which distances are above 0 and too small to be trusted."""
+    low, positive = code.compare("olt", value, code.constant(lowest(definition))), code.compare("ogt", value, code.constant(0.0))
+    return code.put(f"and {code.truth} {low}, {positive}")
+
+
+def _raise(code: Code, odd: Value, bad: Value) -> None:
+    """Set the flag if the test holds anywhere."""
+    flag = code.put(f"zext i1 {_any(code, bad)} to i64")
+    code.store(code.put(f"or i64 {code.load(odd, 'i64')}, {flag}"), "i64", odd)
+
+
 def _watch(
     code: Code, definition: Definition, names: Slots, value: Value, row: Value, start: Value, odd: Value, d: Value, n: Value
 ) -> None:
@@ -97,11 +143,8 @@ def _watch(
         return
     bad = code.compare("oeq", value, code.constant(math.inf))
     if metric.scale == "difference":
-        low = code.compare("olt", value, code.constant(lowest(definition)))
-        positive = code.compare("ogt", value, code.constant(0.0))
-        bad = code.put(f"or {code.truth} {bad}, {code.put(f'and {code.truth} {low}, {positive}')}")
-    flag = code.put(f"zext i1 {_any(code, bad)} to i64")
-    code.store(code.put(f"or i64 {code.load(odd, 'i64')}, {flag}"), "i64", odd)
+        bad = code.put(f"or {code.truth} {bad}, {_small(code, definition, value)}")
+    _raise(code, odd, bad)
     if metric.scale != "difference":
         return
     zero = code.compare("oeq", value, code.constant(0.0))

@@ -131,7 +131,7 @@ def backward(task: Task, g: Array, needed: tuple[bool, ...]) -> list[Array]:
     tiles = list(islice(plans.tiles(plan, grad=True), MANY if task.kernel is None else None))
     if (len(tiles) == MANY and task.kernel is None) or not is_host(task.x):
         return compiled_backward(task, g, needed)
-    host, slope = _on_host(task), view(g)
+    host, slope, there = _on_host(task), view(g), None if task.found is None else view(task.found)
     task = replace(task, kernel=engine.known(task, smooth=True))
     sides = [task.x] if task.y is None else [task.x, task.y]
     which = [0, 0] if task.y is None else [0, 1]
@@ -144,7 +144,9 @@ def backward(task: Task, g: Array, needed: tuple[bool, ...]) -> list[Array]:
         leaves = [*(p if (total := sums[s]) is None else tf.cast(p, total.dtype) for p, s in zip(parts, which, strict=True)), *task.aux]
         wanted = [leaf for leaf, ask in zip(leaves, asked, strict=True) if ask]
         if task.kernel is not None:
-            grads = _in_machine_code(task, leaves, asked, _cotangent(host, tile, [b - a for a, b in tile.spans], slope))
+            shape = [b - a for a, b in tile.spans]
+            found = None if there is None else _block(host, tile, shape, there)
+            grads = _in_machine_code(task, leaves, asked, _cotangent(host, tile, shape, slope), found)
             if grads is not None:
                 collect(tile, grads)
                 return
@@ -171,7 +173,7 @@ def backward(task: Task, g: Array, needed: tuple[bool, ...]) -> list[Array]:
     return [*found, *(t for t, need in zip(totals, needed[len(sides) :], strict=True) if need)]
 
 
-def _in_machine_code(task: Task, leaves: list[Array], asked: list[bool], cotangent: Any) -> list[Array | None] | None:
+def _in_machine_code(task: Task, leaves: list[Array], asked: list[bool], cotangent: Any, distances: Any) -> list[Array | None] | None:
     """The gradients of a tile by the compiled engine; None if it cannot give them for this one."""
     assert task.rule is not None
     w = leaves[2] if task.rule.weighted else None
@@ -181,7 +183,7 @@ def _in_machine_code(task: Task, leaves: list[Array], asked: list[bool], cotange
         panels = [task.kernel.panels(task.backend, leaf, w) for leaf in leaves[:2]]
     sides = [[view(p) for p in side] for side in panels]
     needed = (asked[0], asked[1], w is not None and asked[2])
-    found = task.kernel.pull(*sides, None if w is None else view(w), cotangent, needed, task.plan.threads)
+    found = task.kernel.pull(*sides, None if w is None else view(w), cotangent, needed, task.plan.threads, distances)
     if found is None:
         return None
     pulled = iter(tape.gradient([*panels[0], *panels[1]], wanted, output_gradients=[tf.constant(g) for side in found[:2] for g in side]))
@@ -192,17 +194,24 @@ def _in_machine_code(task: Task, leaves: list[Array], asked: list[bool], cotange
     return grads
 
 
-def _cotangent(task: Task, tile: Tile, shape: Sequence[int], g: Any) -> Any:
-    """What a block is pulled back with: the reverse of :func:`pairx.engine.store`."""
+def _block(task: Task, tile: Tile, shape: Sequence[int], result: Any) -> Any:
+    """A tile's part of what has the result's shape: the reverse of :func:`pairx.engine.store`."""
     plan = task.plan
+    if plan.layout != "condensed":
+        return result[plans.whole(tile)]
+    place, pieces = plans.condensed(plan, tile)
+    found, at = np.zeros(shape, result.dtype), place[-1].start
+    for row, column, length in pieces:
+        found[..., row, column : column + length] = result[(*place[:-1], slice(at, at + length))]
+        at += length
+    return found
+
+
+def _cotangent(task: Task, tile: Tile, shape: Sequence[int], g: Any) -> Any:
+    """What a block is pulled back with."""
+    plan, found = task.plan, _block(task, tile, shape, g)
     if plan.layout == "condensed":
-        place, pieces = plans.condensed(plan, tile)
-        found, at = np.zeros(shape, g.dtype), place[-1].start
-        for row, column, length in pieces:
-            found[..., row, column : column + length] = g[(*place[:-1], slice(at, at + length))]
-            at += length
         return found
-    found = g[plans.whole(tile)]
     if tile.kind == "mirror":
         return found + engine.mirror(task, g[plans.mirrored(tile)])
     return np.where(np.eye(shape[-1], dtype=bool), np.zeros_like(found), found) if tile.kind == "diagonal" and plan.zero_self else found

@@ -104,11 +104,15 @@ def attach(task: Task, forward: Forward, backward: Backward) -> Array:
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def call(*tensors: Array) -> Any:
+        result = forward(given(task, map(tf.stop_gradient, tensors)))
+        # Of most metrics the derivative can be told from the distances, which need not be computed again.
+        kept = result if not symbolic and task.kernel is not None and task.kernel.invertible else None
+
         def back(g: Array) -> list[Array | None]:
-            found = iter(_pull(_here(task), backward, g, _own(tensors), needed))
+            found = iter(_pull(replace(_here(task), found=kept), backward, g, _own(tensors), needed))
             return [next(found) if need else None for need in needed]
 
-        return forward(given(task, map(tf.stop_gradient, tensors))), back
+        return result, back
 
     return _shaped(task, call(*tensors))
 

@@ -42,17 +42,25 @@ def direct(task: Task, x: Any, y: Any, *aux: Any) -> Any:
     return result.expand(plan.shape) if tuple(result.shape) != tuple(plan.shape) else result
 
 
-def _cotangent(task: Task, tile: plans.Tile, g: Any) -> Any:
-    """What a tile's block is to be pulled back with: the reverse of :func:`pairx.engine.store`."""
+def _block(task: Task, tile: plans.Tile, result: Any) -> Any:
+    """A tile's part of what has the result's shape: the reverse of :func:`pairx.engine.store`."""
     plan = task.plan
+    if plan.layout != "condensed":
+        return result[plans.whole(tile)]
+    place, pieces = plans.condensed(plan, tile)
+    found, at = result.new_zeros([b - a for a, b in tile.spans]), place[-1].start
+    for row, column, length in pieces:
+        found[..., row, column : column + length] = result[(*place[:-1], slice(at, at + length))]
+        at += length
+    return found
+
+
+def _cotangent(task: Task, tile: plans.Tile, g: Any) -> Any:
+    """What a tile's block is to be pulled back with."""
+    plan = task.plan
+    found = _block(task, tile, g)
     if plan.layout == "condensed":
-        place, pieces = plans.condensed(plan, tile)
-        found, at = g.new_zeros([b - a for a, b in tile.spans]), place[-1].start
-        for row, column, length in pieces:
-            found[..., row, column : column + length] = g[(*place[:-1], slice(at, at + length))]
-            at += length
         return found
-    found = g[plans.whole(tile)]
     if tile.kind == "mirror":
         found = found + g[plans.mirrored(tile)].mT.conj()
     elif tile.kind == "diagonal" and plan.zero_self:
@@ -73,7 +81,11 @@ class Walk(torch.autograd.Function):  # type: ignore[misc]
     def forward(ctx: Any, task: Task, x: Any, y: Any, *aux: Any) -> Any:
         ctx.task = task
         ctx.save_for_backward(x, y, *aux)
-        return walk(task)
+        result = walk(task)
+        # Of most metrics the derivative can be told from the distances, which need not be computed again if they stay as they are.
+        ctx.found = result.detach() if task.kernel is not None and task.kernel.invertible else None
+        ctx.version = result._version
+        return result
 
     @staticmethod
     def backward(ctx: Any, g: Any) -> Any:
@@ -86,11 +98,14 @@ class Walk(torch.autograd.Function):  # type: ignore[misc]
             inputs = [t for t, need in zip((x, y, *aux), needed, strict=True) if need]
             found = iter(torch.autograd.grad(result, inputs, g, create_graph=torch.is_grad_enabled(), allow_unused=True))
             return None, *(next(found) if need else None for need in needed)
-        return None, *pull(ctx.task, x, y, tuple(aux), g, needed)
+        found, ctx.found = ctx.found, None
+        if found is not None and found._version != ctx.version:  # changed in place since
+            found = None
+        return None, *pull(replace(ctx.task, found=found), x, y, tuple(aux), g, needed)
 
 
 def pull(task: Task, x: Any, y: Any, aux: tuple[Any, ...], g: Any, needed: tuple[bool, ...]) -> list[Any]:
-    """Gradients tile by tile, each tile computed again."""
+    """Gradients tile by tile, each tile computed again, unless its distances are there still."""
     plan = task.plan
 
     def zeros(t: Any) -> Any:
@@ -141,8 +156,9 @@ def pull(task: Task, x: Any, y: Any, aux: tuple[Any, ...], g: Any, needed: tuple
         cotangent = host(_cotangent(task, tile, g))
         needed = (gx is not None, gy is not None, w is not None and ga[0] is not None)
         hosted = [[host(p) for p in side] for side in panels]
+        there = None if task.found is None else host(_block(task, tile, task.found))
         with quiet():
-            found = kernel.pull(*hosted, None if w is None else host(w), cotangent, needed, plan.threads)
+            found = kernel.pull(*hosted, None if w is None else host(w), cotangent, needed, plan.threads, there)
         if found is None:
             return False
         pairs = [
