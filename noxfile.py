@@ -116,7 +116,7 @@ def array_api_suite(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """ruff: lint and format."""
+    """ruff."""
     session.install("-c", CONSTRAINTS, *nox.project.dependency_groups(PROJECT, "lint"))
     session.run("ruff", "check", *session.posargs, ".")
 

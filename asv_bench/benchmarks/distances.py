@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 
 import pairx
-from pairx.metrics import METRICS
+from pairx.metrics import KERNELS, METRICS, SIMILARITIES
 
 from .places import BACKENDS, DEVICES, FLOATS, Bench, Call, Peak, Time, arrays, gradient, waited
 
-DISTANCES = tuple(sorted(m for m, row in METRICS.items() if row.kind == "distance"))
-KERNELS = tuple(sorted(m for m, row in METRICS.items() if row.kind == "kernel"))
+DISTANCES = tuple(sorted(METRICS))
 SMOOTH = tuple(m for m in DISTANCES if METRICS[m].differentiable)
 SIZES = ("200x200x32", "1000x1000x64", "4000x4000x3", "500x500x2048")
 SELVES = ("1000x64",)
@@ -99,9 +98,9 @@ OPERATIONS: dict[str, Any] = {
     "one set": lambda x, y: pairx.cdist(x, None, "cityblock"),
     "paired": lambda x, y: pairx.paired(x, y, "euclidean"),
     "squareform": lambda x, y: pairx.squareform(pairx.pdist(x, "sqeuclidean")),
-    "similarity": lambda x, y: pairx.similarity(x, y, "cosine"),
     "batch_dot": lambda x, y: pairx.batch_dot(x, y),
-    **{f"gram {k}": (lambda x, y, k=k: pairx.gram(x, y, k)) for k in KERNELS},
+    **{f"gram {k}": (lambda x, y, k=k: pairx.gram(x, y, k)) for k in sorted(KERNELS)},
+    **{f"similarity {k}": (lambda x, y, k=k: pairx.similarity(x, y, k)) for k in sorted(SIMILARITIES)},
 }
 
 

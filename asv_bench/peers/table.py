@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-import platform
 import sys
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
-
-PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "jax", "numba", "faiss-cpu", "numkong", "pytorch-metric-learning")
 
 
 @dataclass(frozen=True)
@@ -33,17 +29,6 @@ def read(path: Path, losses: bool = False) -> dict[str, dict[str, Figure]]:
             figure = Figure(stats["min"], stats["median"] / stats["min"], info.get("peak_bytes"))
             found.setdefault(info["case"], {})[info["implementation"]] = figure
     return found
-
-
-def versions() -> str:
-    """Of what was measured, as far as it is installed."""
-    parts = [f"Python {platform.python_version()}"]
-    for name in PACKAGES:
-        try:
-            parts.append(f"{name} {version(name)}")
-        except PackageNotFoundError:
-            continue
-    return ", ".join(parts)
 
 
 def rows(found: dict[str, dict[str, Figure]]) -> list[str]:
@@ -105,7 +90,7 @@ def page(paths: list[Path], about: dict[str, Any] | None = None) -> str:
         'Losses: forward and backward on PyTorch tensors, float32, 128 features. "Peak" is what a call takes above its inputs and',
         'gradients (memray). "direct" is the formula as people write it, with the whole matrix (for triplets: every triplet listed).',
         "",
-        f"{cpu}; {versions()}.",
+        "; ".join([cpu, ", ".join(f"{name} {version}" for name, version in machine["versions"].items())]) + ".",
     ]
     for path in paths:
         threads = json.loads(path.read_text())["benchmarks"][0]["extra_info"]["threads"]
