@@ -311,11 +311,39 @@ def test_logarithms_ahead_against_the_long_double(name: str, given: dict[str, An
     assert np.all(np.abs(got - want)[~infinite] <= 1e-6 * size[~infinite])
 
 
-@pytest.mark.parametrize("name", ["kl_divergence", "jensenshannon", "hamming"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("d", [1, 2, 37, 300])
+@pytest.mark.parametrize("name", ["canberra", "braycurtis", "ruzicka"])
+def test_moderate_numbers_against_the_long_double(name: str, d: int, dtype: str, weighted: bool):
+    """Two features by one division, sums of rows for themselves: zeros, equal rows, and the ends of what is moderate."""
+    rng = np.random.default_rng(d)
+    x, y = (rng.random((n, d)) * (rng.random((n, d)) < 0.7) * 2.0 ** rng.integers(-20, 20, (n, d)) for n in (41, 33))
+    x[0], x[1], y[1], x[2], y[2] = y[0], 0, 0, 2.0**-30, 2.0**30
+    x, y = (np.where(a < 2.0**-30, 0, a).astype(dtype) for a in (x, y))
+    w = np.linspace(0, 2, d, dtype=dtype) if weighted else None
+    kernel = compiled.compiler(Rule(METRICS[name], METRICS[name].defaults, dtype, dtype, True, weighted=weighted))
+    kernel.special.function("forward")  # a call as small as this one does not wait for it
+    assert kernel.knowing(x, y, w) is kernel.special
+    assert kernel.knowing(-x, y, w) is kernel.knowing(x * np.float32(1e-20), y, w) is kernel.knowing(x, y * np.nan, w) is kernel
+    got = pairx.cdist(x, y, name, engine="compiled", w=w)
+    a, b = x.astype(np.longdouble)[:, None], y.astype(np.longdouble)
+    share, gap, both = 1 if w is None else w.astype(np.longdouble), np.abs(a - b), a + b
+    with np.errstate(invalid="ignore"):
+        if name == "canberra":
+            want = np.sum(share * np.where(both > 0, gap / both, 0), axis=-1)
+        else:
+            over, under = np.sum(share * gap, axis=-1), np.sum(share * (both if name == "braycurtis" else np.maximum(a, b)), axis=-1)
+            want = np.where(under > 0, over / under, 0)
+    np.testing.assert_allclose(got, want.astype(float), rtol=32 * np.finfo(dtype).eps)
+    np.testing.assert_array_equal(pairx.cdist(y, x, name, engine="compiled", w=w), got.T)
+
+
+@pytest.mark.parametrize("name", ["kl_divergence", "jensenshannon", "hamming", "canberra", "braycurtis"])
 def test_what_is_known_is_asked_of_the_whole_call(name: str):
     """A single number out of the ordinary: every tile takes the general kernel, whatever the tiles are."""
     x, y = histograms("dense", (150, 30), 1), histograms("dense", (131, 30), 2)
-    x[140, 7] = math.nan if name == "hamming" else 1e-30
+    x[140, 7] = {"hamming": math.nan, "canberra": -0.5, "braycurtis": -0.5}.get(name, 1e-30)
     want = pairx.cdist(x, y, name, engine="compiled")
     for threads in (1, 3):
         with pairx.options(threads=threads, max_bytes="40kB", engine="compiled"):

@@ -99,6 +99,13 @@ def divide(xp: Any, a: Array, b: Array, at_zero: float = 0.0) -> Array:
     return xp.where(zero, at_zero, xp.divide(a, xp.where(zero, 1.0, b)))
 
 
+def quotient(xp: Any, a: Array, b: Array) -> Array:
+    """a / b, and 0 where both are 0: a term of a sum of such."""
+    if (own := getattr(xp, "quotient", None)) is not None:  # the compiled engine's, by one division for two features
+        return own(a, b)
+    return divide(xp, a, b)
+
+
 def root(xp: Any, a: Array) -> Array:
     """Square root with gradient 0 at 0; negative and NaN give NaN."""
     zero = a == 0
@@ -304,7 +311,7 @@ def minkowski(xp: Any, p: float) -> Pieces:  # p = 0, 1, 2 and inf are rows of t
 )
 def canberra(xp: Any) -> Pieces:
     def terms(x: Array, y: Array) -> tuple[Array, ...]:
-        return (divide(xp, xp.abs(x - y), xp.abs(x) + xp.abs(y)),)
+        return (quotient(xp, xp.abs(x - y), xp.abs(x) + xp.abs(y)),)
 
     return Pieces(terms, first)
 
@@ -339,11 +346,10 @@ def braycurtis(xp: Any, zero: float = 0.0) -> Pieces:
 )
 def ruzicka(xp: Any) -> Pieces:
     def terms(x: Array, y: Array) -> tuple[Array, ...]:
-        a = xp.abs(x - y)
-        return a, 0.5 * (x + y + a)  # max(x, y), and its gradient is shared at a tie
+        return xp.abs(x - y), x + y  # whose sum is twice max(x, y); the gradient is shared at a tie
 
     def finish(reduced: tuple[Array, ...], x: Any, y: Any, n: Any) -> Array:
-        return divide(xp, reduced[0], reduced[1])
+        return divide(xp, 2.0 * reduced[0], reduced[0] + reduced[1])
 
     return Pieces(terms, finish)
 

@@ -27,7 +27,7 @@ from pairx.metrics import Metric, resolve
 from pairx.plan import Tile
 from pairx_backends.numpy import BACKEND as NUMPY
 
-from .known import Known, ahead, ordinary
+from .known import Known, ahead, moderate, ordinary
 
 if TYPE_CHECKING:
     from .kernels import Definition
@@ -131,7 +131,8 @@ class Kernel:
         recipe = self.definition.recipe
         if recipe.known or recipe.omit:
             return None
-        known: Known = "ordinary" if self.row.domain == "nonnegative" and recipe.scalar == "float" else "present"
+        positive = self.row.domain == "nonnegative" and recipe.scalar == "float"
+        known: Known = "moderate" if self.row.scale in ("pair", "term") else "ordinary" if positive else "present"
         found = Kernel(self.row, tuple(sorted(self.rule.params.items())), recipe.scalar, recipe.weighted, False, known)
         return found if found.definition.recipe.ahead or found.definition.weight < self.definition.weight else None
 
@@ -157,6 +158,8 @@ class Kernel:
             return self
         if found.definition.recipe.known == "ordinary":
             return found if ordinary(x, y, w, smooth) else self
+        if found.definition.recipe.known == "moderate":
+            return found if moderate(x, y, *([] if w is None else [w])) else self
         return self if any(a.size and np.isnan(a.min()) for a in (x, y)) else found
 
     def _ahead(self, panels: list[Array], side: Literal["x", "y"]) -> list[Array]:
@@ -281,8 +284,18 @@ class Kernel:
             right = np.concatenate([right, np.zeros(self.width, self.dtype)])  # whole vectors are read
             held += [left, right]
             a[index[f"sx{p}"]], a[index[f"sy{p}"]] = left.ctypes.data, right.ctypes.data
+        for name, panel, pad in (("tx", xs[0], 0), ("ty", y, self.width)) if self.definition.apart else ():
+            sums = self._sums(panel, w, pad)
+            held.append(sums)
+            a[index[name]] = sums.ctypes.data
         if self.function("forward")(a.ctypes.data) and self.repairs:
             self.function("repair")(a.ctypes.data)
+
+    def _sums(self, a: Array, w: Array | None, pad: int) -> Array:
+        """The sum of each row, as ``Definition.apart`` wants it; some zeros after the last."""
+        found = np.zeros(a.shape[0] + pad, self.dtype)
+        np.sum(np.asarray(a, self.dtype) if w is None else a * np.asarray(w, self.dtype), axis=-1, out=found[: a.shape[0]])
+        return found
 
     def plain(self, *arrays: Any) -> bool:
         """Whether they are NumPy matrices of the kernels' own dtype, which need no packing on the left."""

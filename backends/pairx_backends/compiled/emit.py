@@ -457,6 +457,15 @@ class Code:
         plain = self.fma(more, self._log_plain(more), self.arith("mul", less, self._log_plain(less)))
         return self.arith("add", self.choose(small, series, plain), self._nan(u))
 
+    @property
+    def tiny(self) -> Value:
+        """What is lost in a moderate number that it is added to, but keeps a quotient of two zeros from being NaN."""
+        return self.constant(2.0**-56 if self.scalar == "float" else 2.0**-120)
+
+    def quotients(self, a: Value, b: Value, c: Value, d: Value) -> Value:
+        """a / b + c / d, by one division."""
+        return self.arith("div", self.fma(c, b, self.arith("mul", a, d)), self.arith("mul", b, d))
+
     def jensen(self, x: Value, y: Value, of_x: list[Value], of_y: list[Value]) -> Value:
         """Half of x log(2x / (x + y)) + y log(2y / (x + y)), from 1 / x, log x and what its rounding left, and those of y.
 

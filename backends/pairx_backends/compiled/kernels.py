@@ -71,7 +71,7 @@ class Definition:
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
         both = ("x0", "y0")
-        self.graph = graph = Scalars(both if recipe.known == "ordinary" else (), both if recipe.known == "present" else ())
+        self.graph = graph = Scalars(*(both if recipe.known == known else () for known in ("ordinary", "present", "moderate")))
         pieces = recipe.metric.define(graph, **dict(recipe.params), **{name: graph.input(name) for name in recipe.free})
         self.x = [graph.input(f"x{i}") for i in range(recipe.panels)]
         self.y = [graph.input(f"y{i}") for i in range(recipe.panels)]
@@ -97,6 +97,23 @@ class Definition:
         plain = not (self.recipe.weighted or self.recipe.omit or self.recipe.metric.reduce == "max")
         ones = all(t.op == "where" and t.args[0].boolean and [a.value for a in t.args[1:]] == [1.0, 0.0] for t in self.terms)
         return range(len(self.terms) if plain and ones else 0)
+
+    @cached_property
+    def apart(self) -> list[int]:
+        """The terms x + y: their sum over the features is that of x and that of y, once for each row."""
+        if self.recipe.known != "moderate":
+            return []
+        return [i for i, t in enumerate(self.terms) if t.op == "add" and t.args[0] is self.x[0] and t.args[1] is self.y[0]]
+
+    @cached_property
+    def looped(self) -> list[Node]:
+        """The terms that every pair of features has."""
+        return [t for i, t in enumerate(self.terms) if i not in self.apart]
+
+    @cached_property
+    def quotients(self) -> bool:
+        """The term is a quotient: those of two features take one division."""
+        return [t.op for t in self.terms] == ["quotient"]
 
     @cached_property
     def linear(self) -> bool:
@@ -126,17 +143,17 @@ class Definition:
         """How many operations a term takes, heavy ones counted as several."""
         heavy = {
             "div": 4, "sqrt": 4, "log": 20, "log1p": 24, "log_ratio": 24, "two_entropies": 40, "jensen": 34, "atanh": 30, "exp": 20,
-            "pow": 60, "sin": 40, "cos": 40, "atan2": 60,
+            "quotient": 5, "pow": 60, "sin": 40, "cos": 40, "atan2": 60,
         }  # fmt: skip
         if self.recipe.ahead:
             heavy["log_ratio"] = 3
-        counted = (n for n in order(self.terms) if n.op not in ("input", "constant"))
+        counted = (n for n in order(self.looped) if n.op not in ("input", "constant"))
         return sum(heavy.get(n.op, 1) if n.op != "pow" or n.value * 4 % 1 else 3 for n in counted)
 
     @cached_property
     def tile(self) -> tuple[int, int]:
         """Rows, and vectors of columns, of a register tile."""
-        sums = len(self.terms) + self.recipe.omit
+        sums = len(self.looped) + self.recipe.omit
         return (2, 4) if sums == 1 and self.weight < 8 else (2, 2) if self.weight < 16 else (2, 1)
 
 
@@ -148,7 +165,7 @@ def slots(recipe: Recipe) -> Slots:
     names = ["m", "n", "d", "upper", "out", "stride", "w", "count", *recipe.free]
     names += [f"{s}{i}" for i in range(recipe.stored) for s in ("x", "xs", "y")]
     names += [f"{s}{i}" for i in range(recipe.x_stats) for s in ("sx", "sy")]
-    return Slots(*names)
+    return Slots(*names, "tx", "ty")
 
 
 def forward(definition: Definition) -> str:
@@ -204,7 +221,7 @@ def _joined(
     ``see(row, vector, before, chunk, first feature)`` is told of each chunk's result.
     """
     recipe, (rows, vectors) = definition.recipe, definition.tile
-    lanes, terms = recipe.lanes, len(definition.terms)
+    lanes, terms = recipe.lanes, len(definition.looped)
     width, sums = vectors * lanes, terms + recipe.omit
     d = names.read(code, "d")
     largest = recipe.metric.reduce == "max"
@@ -224,16 +241,32 @@ def _joined(
         for a, v, t in every:
             code.store(zero, code.vector, part[a][v][t])
         stop = code.smaller(code.put(f"add i64 {first}, {chunk}"), d)
-        with code.loop(first, stop) as k:
+
+        def feature(k: Value) -> tuple[Value | None, list[list[Value]], list[list[Value]]]:
+            """Its weight, and the numbers of each row of x and of each vector of y."""
             at = code.put(f"mul i64 {k}, {width}")
             y = [
                 [code.load(code.at(panel, code.put(f"add i64 {at}, {v * lanes}")), code.vector, 4) for panel in ys] for v in range(vectors)
             ]
             weight = code.spread(code.load(code.at(w, k), code.scalar)) if recipe.weighted else None
+            return weight, [[code.spread(code.load(code.at(panel[a], k), code.scalar)) for panel in xs] for a in range(rows)], y
+
+        alone = first
+        if definition.quotients:
+            length = code.put(f"sub i64 {stop}, {first}")
+            alone = code.put(f"add i64 {first}, {code.put(f'and i64 {length}, -2')}")
+            with code.loop(first, alone, 2) as k:
+                two = [feature(k), feature(code.put(f"add i64 {k}, 1"))]
+                for a in range(rows):
+                    for v in range(vectors):
+                        parts = [p for weight, x, y in two for p in _quotient(code, definition, x[a], y[v], weight)]
+                        old = code.load(part[a][v][0], code.vector)
+                        code.store(code.arith("add", old, code.quotients(*parts)), code.vector, part[a][v][0])
+        with code.loop(alone, stop) as k:
+            weight, x, y = feature(k)
             for a in range(rows):
-                x = [code.spread(code.load(code.at(panel[a], k), code.scalar)) for panel in xs]
                 for v in range(vectors):
-                    _accumulate(code, definition, x, y[v], weight, part[a][v], largest)
+                    _accumulate(code, definition, x[a], y[v], weight, part[a][v], largest)
         for a, v, t in every:
             new, old = code.load(part[a][v][t], code.vector), code.load(total[a][v][t], code.vector)
             if t in definition.counted:
@@ -242,7 +275,21 @@ def _joined(
                 see(a, v, old, new, first)
             joined = _larger(code, old, new) if largest and t < terms else code.arith("add", old, new)
             code.store(joined, code.vector, total[a][v][t])
-    return [[[code.load(s, code.vector) for s in total[a][v]] for v in range(vectors)] for a in range(rows)]
+    found = [[[code.load(s, code.vector) for s in total[a][v]] for v in range(vectors)] for a in range(rows)]
+    for t in definition.apart:
+        tx, ty = names.read(code, "tx", "ptr"), names.read(code, "ty", "ptr")
+        for a, v in ((a, v) for a in range(rows) for v in range(vectors)):
+            theirs = code.load(code.at(ty, code.put(f"add i64 {j}, {v * lanes}")), code.vector, 4)
+            found[a][v].insert(t, code.arith("add", code.spread(code.load(code.at(tx, places[a]), code.scalar)), theirs))
+    return found
+
+
+def _quotient(code: Code, definition: Definition, x: list[Value], y: list[Value], weight: Value | None) -> tuple[Value, Value]:
+    """The two numbers of a quotient of moderate numbers; the lower is not 0."""
+    (term,), inputs = definition.terms, definition.recipe.inputs
+    (above,) = code.expressions([term.args[0]], inputs("x", x) | inputs("y", y))
+    (below,) = code.expressions([term.args[1]], inputs("x", [code.arith("add", x[0], code.tiny)]) | inputs("y", y))
+    return above if weight is None else code.arith("mul", above, weight), below
 
 
 def _accumulate(
@@ -255,7 +302,11 @@ def _accumulate(
             one = code.put(f"sext {code.truth} {test} to {code.whole}")  # -1
             code.store(code.number(code.ints("sub", code.bits(code.load(place, code.vector)), one)), code.vector, place)
         return
-    values = code.expressions(definition.terms, inputs)
+    if definition.quotients:
+        above, below = _quotient(code, definition, x, y, weight)
+        values, weight = [code.arith("div", above, below)], None
+    else:
+        values = code.expressions(definition.looped, inputs)
     here = None
     if recipe.omit:
         here = code.compare("ord", x[0], y[0])

@@ -7,12 +7,27 @@ from typing import Any, Literal
 
 import numpy as np
 
-Known = Literal["", "ordinary", "present"]
-"""Of all numbers: nothing, that they are 0 or ordinary (see :func:`ordinary`), or that none is NaN."""
+Known = Literal["", "ordinary", "moderate", "present"]
+"""Of all numbers: nothing, that they are 0 or ordinary, or 0 or moderate (see the functions), or that none is NaN."""
 NOTHING = -(2.0**100)
 """What stands for the logarithm of 0: no number times it overflows, and any is more than ``HUGE``."""
 HUGE = 2.0**59
 """More than a sum over ordinary numbers, and less than any of them against 0: that is infinite."""
+
+
+LEAST = 2.0**-30
+"""The least moderate number but 0; the largest is its inverse."""
+
+
+def moderate(*arrays: Any) -> bool:
+    """Whether no number is negative, and the others are 0 or such that a product of several neither overflows nor loses digits."""
+
+    def inside(a: Any) -> bool:
+        low = float(a.min())
+        least = low if low > 0 else float(np.min(a, where=a > 0, initial=1.0))
+        return low >= 0 and least >= LEAST and float(a.max()) <= 1 / LEAST
+
+    return all(a.size and inside(a) for a in arrays)
 
 
 def ordinary(x: Any, y: Any, w: Any, positive: bool) -> bool:

@@ -97,11 +97,12 @@ class Scalars:
     """The namespace of one number of each side, and the table of its nodes.
 
     ``positive`` names the inputs that are known to be above 0 and finite, and ``present`` those that are not NaN: tests of that
-    are decided while tracing.
+    are decided while tracing. ``moderate`` are 0 or more, and their products are safe.
     """
 
-    def __init__(self, positive: Iterable[str] = (), present: Iterable[str] = ()) -> None:
+    def __init__(self, positive: Iterable[str] = (), present: Iterable[str] = (), moderate: Iterable[str] = ()) -> None:
         self._known: dict[Any, Node] = {}
+        self.moderate = frozenset(moderate)
         self.positive, self.present = frozenset(positive), frozenset(present) | frozenset(positive)
 
     def node(self, op: str, args: tuple[Node, ...] = (), value: Any = None) -> Node:
@@ -135,11 +136,16 @@ class Scalars:
             return nodes[0]
         if self.present and (known := self._decided(op, nodes)) is not None:
             return known
+        if op == "abs" and self._never_negative(nodes[0]):
+            return nodes[0]
         if op == "neg" and nodes[0].op == "constant":
             return self.constant(-nodes[0].value)
         if op == "neg" and nodes[0].op == "neg":
             return nodes[0].args[0]
         return self.node(op, nodes)
+
+    def _never_negative(self, a: Node) -> bool:
+        return a.value in self.moderate if a.op == "input" else a.op == "add" and all(map(self._never_negative, a.args))
 
     def _decided(self, op: str, nodes: tuple[Node, ...]) -> Node | None:
         """What follows from what is known of the inputs."""
@@ -170,7 +176,7 @@ class Scalars:
         return a if exponent == 1.0 else self.node("pow", (a,), exponent)
 
     def __getattr__(self, op: str) -> Callable[..., Node]:
-        if op not in FUNCTIONS and not (op == "jensen" and self.positive):
+        if op not in FUNCTIONS and not (op == "jensen" and self.positive) and not (op == "quotient" and self.moderate):
             raise AttributeError(f"A compiled definition cannot use {op}.")
         return lambda *args: self.make(op, *args)
 
