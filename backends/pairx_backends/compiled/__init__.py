@@ -120,7 +120,7 @@ class Kernel:
         self.slots = kernels.slots(self.definition.recipe)
         # A weighted sum with gaps has its weights in n and in what is present, too.
         self.differentiable = row.differentiable and not stats and not (weighted and omit)
-        self.repairs = row.scale in ("difference", "pair", "term") or weighted
+        self.repairs = (row.scale in ("difference", "pair", "term") or weighted) and not self.definition.recipe.ahead
         self.sloped = not pullback.direct(self.definition)
         self._functions: dict[str, Callable[[int], int]] = {}
 
@@ -230,6 +230,24 @@ class Kernel:
             panels, stats = engine.rows(NUMPY, self.rule, self.pieces, a, w)
         return list(panels), [np.ascontiguousarray(s[..., 0]) for s in stats]
 
+    def _beside(self, a: Array, w: Array | None, side: Literal["x", "y"]) -> tuple[list[Array], list[Array]]:
+        """The panels of one side; what is computed ahead stands beside its number. That takes float64: some rows at a time."""
+        kinds = self.definition.recipe.ahead
+        if not kinds:
+            return self.rows(a, w)
+        a = np.asarray(a, self.dtype)
+        n, d = a.shape
+        found, stats = np.empty((n, d, 1 + len(kinds)), self.dtype), []
+        rule, step = replace(self.rule, compute=np.float64), max(1, 2**14 // d)
+        for at in (slice(start, start + step) for start in range(0, n, step)):
+            x = a[at]
+            if self.prepared:
+                (x,), numbers = engine.rows(NUMPY, rule, self.pieces, x, w)
+                stats.append([s[..., 0] for s in numbers])
+            for place, values in enumerate((x, *ahead(kinds, x, side))):
+                found[at, :, place] = values
+        return [found.reshape(n, -1)], [np.concatenate(s).astype(self.dtype) for s in zip(*stats, strict=True)]
+
     def packed(self, panel: Array) -> Array:
         """(n, d) as panels of neighbouring rows."""
         n, d = panel.shape
@@ -247,10 +265,9 @@ class Kernel:
         m, n = out.shape
         if m == 0 or n == 0:
             return
-        xs, sx = self.rows(x, w)
-        ys, sy = (xs, sx) if y is x else self.rows(y, w)
-        xs, ys = self._ahead(xs, "x"), self._ahead(ys, "y")
-        d = xs[0].shape[-1]
+        xs, sx = self._beside(x, w, "x")
+        ys, sy = (list(xs), sx) if y is x and self.row.symmetric else self._beside(y, w, "y")
+        d = xs[0].shape[-1] // (1 + len(self.definition.recipe.ahead))
         if d == 0 and self.rule.omit:  # nothing is missing where nothing is
             out[...] = 0.0
             return

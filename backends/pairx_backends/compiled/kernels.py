@@ -88,7 +88,7 @@ class Definition:
     def ahead(self) -> tuple[str, ...]:
         """What of the panels could be computed once for each row."""
         plain = [n.op for n in order(self.terms) if all(a.op == "input" for a in n.args)]
-        return ("inverse", "log", "rest") if "jensen" in plain else ("log", "rest") if "log_ratio" in plain else ()
+        return ("low", "inverse", "half_log") if "jensen" in plain else ("log", "rest") if "log_ratio" in plain else ()
 
     @cached_property
     def linear(self) -> bool:
@@ -111,6 +111,8 @@ class Definition:
     def tile(self) -> tuple[int, int]:
         """Rows, and vectors of columns, of a register tile."""
         sums = len(self.terms) + self.recipe.omit
+        if self.recipe.ahead:
+            return (4, 2) if self.weight < 8 else (1, 2)
         return (2, 4) if sums == 1 and self.weight < 8 else (2, 2) if self.weight < 16 else (2, 1)
 
 
@@ -120,7 +122,7 @@ class Definition:
 def slots(recipe: Recipe) -> Slots:
     """The arguments of the forward kernel."""
     names = ["m", "n", "d", "upper", "out", "stride", "w", "count", *recipe.free]
-    names += [f"{s}{i}" for i in range(recipe.stored) for s in ("x", "xs", "y")]
+    names += [f"{s}{i}" for i in range(recipe.panels) for s in ("x", "xs", "y")]
     names += [f"{s}{i}" for i in range(recipe.x_stats) for s in ("sx", "sy")]
     return Slots(*names)
 
@@ -177,24 +179,28 @@ def _joined(code: Code, definition: Definition, names: Slots, places: list[Value
     zero = code.constant(0.0)
     for a, v, t in every:
         code.store(zero, code.vector, total[a][v][t])
-    xs = []
+    # What was computed ahead lies beside its number, so that one address serves all of a row.
+    step = recipe.stored if recipe.ahead else 1
+    xs, ys = [], []
     for p in range(recipe.stored):
-        base, stride = names.read(code, f"x{p}", "ptr"), names.read(code, f"xs{p}")
-        xs.append([code.at(base, code.put(f"mul i64 {place}, {stride}")) for place in places])
-    ys = [code.at(names.read(code, f"y{p}", "ptr"), code.put(f"mul i64 {j}, {d}")) for p in range(recipe.stored)]
+        own, offset = (0, p) if recipe.ahead else (p, 0)
+        base, stride = names.read(code, f"x{own}", "ptr"), names.read(code, f"xs{own}")
+        xs.append([code.at(code.at(base, code.put(f"mul i64 {place}, {stride}")), str(offset)) for place in places])
+        panel = code.at(names.read(code, f"y{own}", "ptr"), code.put(f"mul i64 {j}, {code.put(f'mul i64 {d}, {step}')}"))
+        ys.append(code.at(panel, str(offset * width)))
     w = names.read(code, "w", "ptr")
     with code.loop("0", d, CHUNK) as first:
         for a, v, t in every:
             code.store(zero, code.vector, part[a][v][t])
         stop = code.smaller(code.put(f"add i64 {first}, {CHUNK}"), d)
         with code.loop(first, stop) as k:
-            at = code.put(f"mul i64 {k}, {width}")
+            x_at, at = code.put(f"mul i64 {k}, {step}"), code.put(f"mul i64 {k}, {step * width}")
             y = [
                 [code.load(code.at(panel, code.put(f"add i64 {at}, {v * lanes}")), code.vector, 4) for panel in ys] for v in range(vectors)
             ]
             weight = code.spread(code.load(code.at(w, k), code.scalar)) if recipe.weighted else None
             for a in range(rows):
-                x = [code.spread(code.load(code.at(panel[a], k), code.scalar)) for panel in xs]
+                x = [code.spread(code.load(code.at(panel[a], x_at), code.scalar)) for panel in xs]
                 for v in range(vectors):
                     _accumulate(code, definition, x, y[v], weight, part[a][v], largest)
         for a, v, t in every:
@@ -220,7 +226,7 @@ def _accumulate(
                 value = code.choose(code.compare("ogt", weight, code.constant(0.0)), value, code.constant(0.0))
             new = _larger(code, old, value)
         else:
-            new = code.arith("add", old, value) if weight is None else code.fma(value, weight, old)
+            new = code.plus(old, value) if weight is None else code.fma(value, weight, old)
         code.store(new, code.vector, place)
     if here is not None:
         counted = code.choose(here, weight if weight is not None else code.constant(1.0), code.constant(0.0))
