@@ -155,7 +155,7 @@ class Kernel:
 
     def _ahead(self, panels: list[Array], side: Literal["x", "y"]) -> list[Array]:
         """The panels, and those that are computed of them."""
-        return panels + ahead(self.definition.recipe.ahead, panels[0], side)
+        return panels + [a.astype(self.dtype, copy=False) for a in ahead(self.definition.recipe.ahead, panels[0], side)]
 
     def text(self, name: str) -> str:
         """The LLVM text of a function."""
@@ -230,28 +230,36 @@ class Kernel:
             panels, stats = engine.rows(NUMPY, self.rule, self.pieces, a, w)
         return list(panels), [np.ascontiguousarray(s[..., 0]) for s in stats]
 
-    def _beside(self, a: Array, w: Array | None, side: Literal["x", "y"]) -> tuple[list[Array], list[Array]]:
-        """The panels of one side; what is computed ahead stands beside its number. That takes float64: some rows at a time."""
-        kinds = self.definition.recipe.ahead
-        if not kinds:
-            return self.rows(a, w)
-        a = np.asarray(a, self.dtype)
-        n, d = a.shape
-        found, stats = np.empty((n, d, 1 + len(kinds)), self.dtype), []
-        rule, step = replace(self.rule, compute=np.float64), max(1, 2**14 // d)
-        for at in (slice(start, start + step) for start in range(0, n, step)):
-            x = a[at]
-            if self.prepared:
-                (x,), numbers = engine.rows(NUMPY, rule, self.pieces, x, w)
-                stats.append([s[..., 0] for s in numbers])
-            for place, values in enumerate((x, *ahead(kinds, x, side))):
-                found[at, :, place] = values
-        return [found.reshape(n, -1)], [np.concatenate(s).astype(self.dtype) for s in zip(*stats, strict=True)]
+    def _beside(self, a: Array, w: Array | None, side: Literal["x", "y"]) -> tuple[Array, list[Array]]:
+        """The one panel of a side with what is computed ahead beside each number, that of y packed; and the numbers of the rows.
 
-    def packed(self, panel: Array) -> Array:
+        That takes float64: some rows at a time.
+        """
+        kinds = self.definition.recipe.beside(side)
+        (n, d), count, stats = a.shape, len(kinds), []
+        found = np.empty((n, d * count) if side == "x" else (-(-n // self.width), d * count, self.width), self.dtype)
+        rule, step = replace(self.rule, compute=np.float64), max(1, 2**12 // (d * self.width)) * self.width
+        for start in range(0, n, step):
+            x = np.ascontiguousarray(a[start : start + step], np.float64)
+            rows = np.empty((len(x), d, count), self.dtype)
+            if self.prepared:
+                with NUMPY.quiet():
+                    (x,), numbers = engine.rows(NUMPY, rule, self.pieces, x, w)
+                stats.append([s[..., 0] for s in numbers])
+            if "" in kinds:
+                rows[..., 0] = x
+            for place, values in enumerate(ahead(self.definition.recipe.ahead, x, side), kinds.count("")):
+                rows[..., place] = values
+            if side == "x":
+                found[start : start + step] = rows.reshape(len(x), -1)
+            else:
+                self.packed(rows.reshape(len(x), -1), found[start // self.width :])
+        return found, [np.concatenate(s).astype(self.dtype) for s in zip(*stats, strict=True)]
+
+    def packed(self, panel: Array, out: Array | None = None) -> Array:
         """(n, d) as panels of neighbouring rows."""
         n, d = panel.shape
-        out = np.empty((-(-n // self.width), d, self.width), self.dtype)
+        out = np.empty((-(-n // self.width), d, self.width), self.dtype) if out is None else out
         if out.size:
             if not panel.flags.aligned:
                 panel = panel.copy()
@@ -265,9 +273,16 @@ class Kernel:
         m, n = out.shape
         if m == 0 or n == 0:
             return
-        xs, sx = self._beside(x, w, "x")
-        ys, sy = (list(xs), sx) if y is x and self.row.symmetric else self._beside(y, w, "y")
-        d = xs[0].shape[-1] // (1 + len(self.definition.recipe.ahead))
+        rights: Iterable[Array]
+        if beside := len(self.definition.recipe.ahead):
+            left, sx = self._beside(x, w, "x")
+            right, sy = (self.packed(left), sx) if y is x and self.row.symmetric else self._beside(y, w, "y")
+            xs, rights = [left], [right]
+        else:
+            xs, sx = self.rows(x, w)
+            ys, sy = (xs, sx) if y is x else self.rows(y, w)
+            rights = map(self.packed, ys)
+        d = xs[0].shape[-1] // (1 + beside)
         if d == 0 and self.rule.omit:  # nothing is missing where nothing is
             out[...] = 0.0
             return
@@ -279,11 +294,9 @@ class Kernel:
         for name, value in self.free.items():
             a[index[name]] = value.ctypes.data
         held = []
-        for p, left in enumerate(xs):
+        for p, (left, right) in enumerate(zip(xs, rights, strict=True)):
             if left.strides[-1] != left.itemsize or not left.flags.aligned or left.strides[0] % left.itemsize:
                 left = np.ascontiguousarray(left)
-            right = self.packed(ys[p])
-            ys[p] = None  # of a panel computed ahead nobody needs the rows as they were
             held += [left, right]
             a[index[f"x{p}"]], a[index[f"xs{p}"]] = left.ctypes.data, left.strides[0] // left.itemsize
             a[index[f"y{p}"]] = right.ctypes.data

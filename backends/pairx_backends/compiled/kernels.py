@@ -58,6 +58,10 @@ class Recipe:
         """Panels of each side, with those computed ahead."""
         return self.panels + len(self.ahead)
 
+    def beside(self, side: str) -> tuple[str, ...]:
+        """What lies side by side in a special kernel's rows: the number itself, or "", and what was computed ahead of it."""
+        return self.ahead if side == "y" and "rest" in self.ahead else ("", *self.ahead)  # its logarithms are all that is read
+
     def inputs(self, side: str, values: list[Value]) -> dict[str, Value]:
         """The panels of one side by the names that expressions know them by."""
         names = [f"{side}{p}" for p in range(self.panels)] + [f"{kind}_{side}0" for kind in self.ahead]
@@ -180,23 +184,25 @@ def _joined(code: Code, definition: Definition, names: Slots, places: list[Value
     for a, v, t in every:
         code.store(zero, code.vector, total[a][v][t])
     # What was computed ahead lies beside its number, so that one address serves all of a row.
-    step = recipe.stored if recipe.ahead else 1
-    xs, ys = [], []
+    step_x, step_y = (len(recipe.beside(side)) if recipe.ahead else 1 for side in "xy")
+    xs: list[list[Value]] = []
+    ys: list[Value | None] = []
     for p in range(recipe.stored):
-        own, offset = (0, p) if recipe.ahead else (p, 0)
+        own, in_x, in_y = (0, p, p + step_y - step_x) if recipe.ahead else (p, 0, 0)
         base, stride = names.read(code, f"x{own}", "ptr"), names.read(code, f"xs{own}")
-        xs.append([code.at(code.at(base, code.put(f"mul i64 {place}, {stride}")), str(offset)) for place in places])
-        panel = code.at(names.read(code, f"y{own}", "ptr"), code.put(f"mul i64 {j}, {code.put(f'mul i64 {d}, {step}')}"))
-        ys.append(code.at(panel, str(offset * width)))
+        xs.append([code.at(code.at(base, code.put(f"mul i64 {place}, {stride}")), str(in_x)) for place in places])
+        panel = code.at(names.read(code, f"y{own}", "ptr"), code.put(f"mul i64 {j}, {code.put(f'mul i64 {d}, {step_y}')}"))
+        ys.append(code.at(panel, str(in_y * width)) if in_y >= 0 else None)
     w = names.read(code, "w", "ptr")
     with code.loop("0", d, CHUNK) as first:
         for a, v, t in every:
             code.store(zero, code.vector, part[a][v][t])
         stop = code.smaller(code.put(f"add i64 {first}, {CHUNK}"), d)
         with code.loop(first, stop) as k:
-            x_at, at = code.put(f"mul i64 {k}, {step}"), code.put(f"mul i64 {k}, {step * width}")
+            x_at, y_at = code.put(f"mul i64 {k}, {step_x}"), code.put(f"mul i64 {k}, {step_y * width}")
             y = [
-                [code.load(code.at(panel, code.put(f"add i64 {at}, {v * lanes}")), code.vector, 4) for panel in ys] for v in range(vectors)
+                [code.load(code.at(a, code.put(f"add i64 {y_at}, {v * lanes}")), code.vector, 4) if a else "poison" for a in ys]
+                for v in range(vectors)
             ]
             weight = code.spread(code.load(code.at(w, k), code.scalar)) if recipe.weighted else None
             for a in range(rows):

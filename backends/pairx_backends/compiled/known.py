@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -36,27 +37,30 @@ def ordinary(x: Any, y: Any, w: Any, positive: bool) -> bool:
     return high < 2.0**27 and low >= (2.0**-40 if some else 2.0**-60) and high * x.shape[-1] < low * (2.0**40 if some else 2.0**90)
 
 
-def ahead(kinds: tuple[str, ...], x: Any, side: Literal["x", "y"]) -> list[Any]:
+def ahead(kinds: tuple[str, ...], x: Any, side: Literal["x", "y"]) -> Iterator[Any]:
     """What ``Recipe.ahead`` names, of numbers in float32 or float64.
 
     low: what rounding to float32 takes away; inverse: STEPS / x; log and rest: the logarithm, and what rounding takes from it;
     half_log: half of it, up to a constant. The logarithm of 0 is very small on the right, and does not count on the left.
     """
     if not kinds:
-        return []
+        return
     zero = None if x.min() > 0 else x == 0
     log = np.log(x if zero is None else np.where(zero, x.dtype.type(1.0), x), dtype=np.float64)
     if "half_log" in kinds:
         # In differences only. A number's part of its row's sum is about 1 / d, and so this is near 0, where float32 is finest.
         log += math.log(x.shape[-1])
         log *= 0.5
-        inverse = STEPS / (x if zero is None else np.where(zero, 2.0**-120, x))
-        return [a.astype(np.float32) for a in (x - x.astype(np.float32), inverse, log)]
+        yield x - x.astype(np.float32)
+        yield STEPS / (x if zero is None else np.where(zero, 2.0**-120, x))
+        yield log
+        return
     first = log.astype(np.float32)
     log -= first
     if zero is not None:
         first[zero] = 0.0 if side == "x" else NOTHING
-    return [first, log.astype(np.float32)]
+    yield first
+    yield log
 
 
 STEPS = 4.6
