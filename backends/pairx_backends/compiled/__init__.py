@@ -155,7 +155,7 @@ class Kernel:
 
     def _ahead(self, panels: list[Array], side: Literal["x", "y"]) -> list[Array]:
         """The panels, and those that are computed of them."""
-        return panels + [a.astype(self.dtype, copy=False) for a in ahead(self.definition.recipe.ahead, panels[0], side)]
+        return panels + [a.astype(self.dtype) for a in ahead(self.definition.recipe.ahead, panels[0], side)]
 
     def text(self, name: str) -> str:
         """The LLVM text of a function."""
@@ -231,30 +231,31 @@ class Kernel:
         return list(panels), [np.ascontiguousarray(s[..., 0]) for s in stats]
 
     def _beside(self, a: Array, w: Array | None, side: Literal["x", "y"]) -> tuple[Array, list[Array]]:
-        """The one panel of a side with what is computed ahead beside each number, that of y packed; and the numbers of the rows.
-
-        That takes float64: some rows at a time.
-        """
-        kinds = self.definition.recipe.beside(side)
-        (n, d), count, stats = a.shape, len(kinds), []
+        """The one panel of a side with what is computed ahead beside each number, that of y packed; and the numbers of the rows."""
+        (n, d), count = a.shape, len(self.definition.recipe.beside(side))
+        stats: list[list[Array]] = []
         found = np.empty((n, d * count) if side == "x" else (-(-n // self.width), d * count, self.width), self.dtype)
-        rule, step = replace(self.rule, compute=np.float64), max(1, 2**12 // (d * self.width)) * self.width
+        step = max(1, 2**13 // (d * self.width)) * self.width  # some rows at a time, since that takes float64
         for start in range(0, n, step):
-            x = np.ascontiguousarray(a[start : start + step], np.float64)
-            rows = np.empty((len(x), d, count), self.dtype)
-            if self.prepared:
-                with NUMPY.quiet():
-                    (x,), numbers = engine.rows(NUMPY, rule, self.pieces, x, w)
-                stats.append([s[..., 0] for s in numbers])
-            if "" in kinds:
-                rows[..., 0] = x
-            for place, values in enumerate(ahead(self.definition.recipe.ahead, x, side), kinds.count("")):
-                rows[..., place] = values
+            rows = a[start : start + step]
             if side == "x":
-                found[start : start + step] = rows.reshape(len(x), -1)
+                found[start : start + step] = self._block(rows, w, side, stats)
             else:
-                self.packed(rows.reshape(len(x), -1), found[start // self.width :])
+                self.packed(self._block(rows, w, side, stats), found[start // self.width :])
         return found, [np.concatenate(s).astype(self.dtype) for s in zip(*stats, strict=True)]
+
+    def _block(self, a: Array, w: Array | None, side: Literal["x", "y"], stats: list[list[Array]]) -> Array:
+        """The same of some rows, not packed."""
+        x, kinds = np.ascontiguousarray(a, np.float64), self.definition.recipe.beside(side)
+        if self.pieces.prepare is not None:  # ordinary rows need no scaling before it
+            (x,), numbers = self.pieces.prepare(x, w)
+            stats.append([s[..., 0] for s in numbers])
+        found = np.empty((*x.shape, len(kinds)), self.dtype)
+        if "" in kinds:
+            found[..., 0] = x
+        for place, values in enumerate(ahead(self.definition.recipe.ahead, x, side), kinds.count("")):
+            found[..., place] = values
+        return found.reshape(len(x), -1)
 
     def packed(self, panel: Array, out: Array | None = None) -> Array:
         """(n, d) as panels of neighbouring rows."""

@@ -92,7 +92,7 @@ class Definition:
     def ahead(self) -> tuple[str, ...]:
         """What of the panels could be computed once for each row."""
         plain = [n.op for n in order(self.terms) if all(a.op == "input" for a in n.args)]
-        return ("low", "inverse", "half_log") if "jensen" in plain else ("log", "rest") if "log_ratio" in plain else ()
+        return ("half_log", "low", "inverse") if "jensen" in plain else ("log", "rest") if "log_ratio" in plain else ()
 
     @cached_property
     def linear(self) -> bool:

@@ -40,8 +40,9 @@ def ordinary(x: Any, y: Any, w: Any, positive: bool) -> bool:
 def ahead(kinds: tuple[str, ...], x: Any, side: Literal["x", "y"]) -> Iterator[Any]:
     """What ``Recipe.ahead`` names, of numbers in float32 or float64.
 
-    low: what rounding to float32 takes away; inverse: STEPS / x; log and rest: the logarithm, and what rounding takes from it;
-    half_log: half of it, up to a constant. The logarithm of 0 is very small on the right, and does not count on the left.
+    half_log: half of the logarithm, up to a constant; low: what rounding to float32 takes away; inverse: STEPS / x; log and rest:
+    the logarithm, and what rounding takes from it. That of 0 is very small on the right, and does not count on the left.
+    Each is valid until the next is asked for.
     """
     if not kinds:
         return
@@ -51,9 +52,10 @@ def ahead(kinds: tuple[str, ...], x: Any, side: Literal["x", "y"]) -> Iterator[A
         # In differences only. A number's part of its row's sum is about 1 / d, and so this is near 0, where float32 is finest.
         log += math.log(x.shape[-1])
         log *= 0.5
-        yield x - x.astype(np.float32)
-        yield STEPS / (x if zero is None else np.where(zero, 2.0**-120, x))
         yield log
+        np.subtract(x, x.astype(np.float32), out=log)
+        yield log
+        yield np.divide(STEPS, x if zero is None else np.where(zero, 2.0**-120, x), out=log)
         return
     first = log.astype(np.float32)
     log -= first
