@@ -30,7 +30,7 @@ if importlib.util.find_spec("llvmlite") is None:
     pytest.skip("Numba is not installed", allow_module_level=True)
 
 from pairx_backends import compiled
-from pairx_backends.compiled import emit, jit, kernels, trace
+from pairx_backends.compiled import emit, jit, kernels, known, trace
 
 STREAMING = [r for r in ROWS if "compiled" in r.engines]
 SMOOTH = [r for r in STREAMING if r.differentiable]
@@ -279,7 +279,9 @@ def histograms(kind: str, shape: tuple[int, int], seed: int) -> np.ndarray:
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("kind", ["dense", "skewed", "sparse", "near", "counts"])
-@pytest.mark.parametrize("name, given", [("kl_divergence", {}), ("kl_divergence", {"normalize": True}), ("jensenshannon", {})])
+@pytest.mark.parametrize(
+    "name, given", [("kl_divergence", {"normalize": False}), ("kl_divergence", {"normalize": True}), ("jensenshannon", {})]
+)
 def test_logarithms_ahead_against_the_long_double(name: str, given: dict[str, Any], kind: str, weighted: bool):
     x, y = histograms(kind, (40, 90), 1), histograms(kind, (30, 90), 2)
     x[0], x[1, :45], y[1, 45:] = y[0], 0, 0  # equal rows, rows without a common feature
@@ -291,8 +293,10 @@ def test_logarithms_ahead_against_the_long_double(name: str, given: dict[str, An
     general = weighted and not y.all()  # 0 with a weight of 0 is not told apart from an infinite number
     assert kernel.knowing(x, y, w) is (kernel if general else kernel.special)
     got = pairx.cdist(x, y, name, engine="compiled", w=w, **given).astype(np.longdouble)
-    # What is measured is the kernel: the rows are normalised in float32, as the array engine does.
-    p, q = (kernel.rows(a, w)[0][0].astype(np.longdouble) for a in (x, y))
+    # The general kernel normalises rows in float32, as the array engine does.
+    p, q = ((kernel.rows(a, w)[0][0] if general else a).astype(np.longdouble) for a in (x, y))
+    if not general and given != {"normalize": False}:
+        p, q = (a / np.maximum(a.sum(-1, keepdims=True), np.finfo(a.dtype).tiny) for a in (p, q))
     p, q, share = p[:, None], q[None], np.longdouble(1) if w is None else w.astype(np.longdouble)
 
     def part(a: Any, b: Any) -> Any:
@@ -337,6 +341,49 @@ def test_moderate_numbers_against_the_long_double(name: str, d: int, dtype: str,
             want = np.where(under > 0, over / under, 0)
     np.testing.assert_allclose(got, want.astype(float), rtol=32 * np.finfo(dtype).eps)
     np.testing.assert_array_equal(pairx.cdist(y, x, name, engine="compiled", w=w), got.T)
+
+
+@pytest.mark.parametrize("lanes", [None, 4])
+@pytest.mark.parametrize("d", [7, 128, 2000])
+def test_jensenshannon_of_near_rows_to_a_millionth(d: int, lanes: int | None, monkeypatch):
+    """The rows are normalised in more than float32; of 4 lanes, as where no instruction picks a number from a table."""
+    if lanes is not None:
+        monkeypatch.setattr(jit, "lanes", lambda scalar: lanes)
+        compiled._kernel.cache_clear()
+    kernel = compiled.compiler(Rule(METRICS["jensenshannon"], METRICS["jensenshannon"].defaults, "float32", "float32", True))
+    compiled._kernel.cache_clear()
+    rng = np.random.default_rng(d)
+    x = rng.random((9, d)) + 0.01
+    sparse = x * (rng.random(x.shape) < 0.5)
+    sparse[:, 0] = 0.3
+    y = np.concatenate([3.7 * x * (1 + 1e-3 * rng.normal(size=x.shape)), sparse, rng.random((9, d))])
+    x[3, ::3] = 0
+    x, y = x.astype(np.float32), y.astype(np.float32)
+    special = kernel.special
+    assert special is not None
+    got, back, alone = (np.empty(shape, np.float32) for shape in ((9, 27), (27, 9), (9, 9)))
+    special.values(x, y, None, got)
+    special.values(y, x, None, back)
+    special.values(x, x, None, alone)
+    p, q = (a.astype(np.longdouble) / a.sum(-1, keepdims=True, dtype=np.longdouble) for a in (x[:, None], y))
+    with np.errstate(all="ignore"):
+        terms = [np.where(a == 0, 0, a * np.log(2 * a / (p + q))) for a in (p, q)]
+    want = np.sqrt(np.sum(terms[0] + terms[1], axis=-1) / 2)
+    assert np.all(np.abs(got - want) <= 1e-6 * want), np.max(np.abs(got - want) / want)
+    np.testing.assert_array_equal(back.T, got)
+    np.testing.assert_array_equal(alone, alone.T)
+    np.testing.assert_array_equal(np.diagonal(alone), 0)
+
+
+def test_pieces_of_jensen_against_their_function():
+    s = np.linspace(1e-3, 1, 4001)[:-1]
+    place = np.minimum(np.round(known.STEPS * s), 3).astype(int)
+    assert set(place) == {0, 1, 2, 3}
+    got = np.array([np.polynomial.Polynomial(known.pieces()[i])(known.STEPS * v) for i, v in zip(place, s, strict=True)])
+    got += np.where(place == 3, (1 - s) * np.log(1 - s) / (2 * s), 0)
+    u = s / (2 - s)  # of a = 1 and b = 1 - s
+    want = (2 - s) * (np.log1p(-u * u) + u * (np.log1p(u) - np.log1p(-u))) / (4 * s)
+    np.testing.assert_allclose(got, want, rtol=3e-7)
 
 
 @pytest.mark.parametrize("name", ["kl_divergence", "jensenshannon", "hamming", "canberra", "braycurtis"])

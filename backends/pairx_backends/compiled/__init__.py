@@ -121,7 +121,7 @@ class Kernel:
         self.slots = kernels.slots(self.definition.recipe)
         # A weighted sum with gaps has its weights in n and in what is present, too.
         self.differentiable = row.differentiable and not stats and not (weighted and omit)
-        self.repairs = row.scale in ("difference", "pair", "term") or weighted
+        self.repairs = (row.scale in ("difference", "pair", "term") or weighted) and not self.definition.recipe.ahead
         self.sloped = not pullback.direct(self.definition)
         self._functions: dict[str, Callable[[int], int]] = {}
 
@@ -164,7 +164,7 @@ class Kernel:
 
     def _ahead(self, panels: list[Array], side: Literal["x", "y"]) -> list[Array]:
         """The panels, and those that are computed of them."""
-        return panels + ahead(self.definition.recipe.ahead, panels[0], side)
+        return panels + [a.astype(self.dtype) for a in ahead(self.definition.recipe.ahead, panels[0], side)]
 
     def text(self, name: str) -> str:
         """The LLVM text of a function."""
@@ -240,10 +240,37 @@ class Kernel:
             panels, stats = engine.rows(NUMPY, self.rule, self.pieces, a, w)
         return list(panels), [np.ascontiguousarray(s[..., 0]) for s in stats]
 
-    def packed(self, panel: Array) -> Array:
+    def _beside(self, a: Array, w: Array | None, side: Literal["x", "y"]) -> tuple[Array, list[Array]]:
+        """The one panel of a side with what is computed ahead beside each number, that of y packed; and the numbers of the rows."""
+        (n, d), count = a.shape, len(self.definition.recipe.beside(side))
+        stats: list[list[Array]] = []
+        found = np.empty((n, d * count) if side == "x" else (-(-n // self.width), d * count, self.width), self.dtype)
+        step = max(1, 2**13 // (d * self.width)) * self.width  # some rows at a time, since that takes float64
+        for start in range(0, n, step):
+            rows = a[start : start + step]
+            if side == "x":
+                found[start : start + step] = self._block(rows, w, side, stats)
+            else:
+                self.packed(self._block(rows, w, side, stats), found[start // self.width :])
+        return found, [np.concatenate(s).astype(self.dtype) for s in zip(*stats, strict=True)]
+
+    def _block(self, a: Array, w: Array | None, side: Literal["x", "y"], stats: list[list[Array]]) -> Array:
+        """The same of some rows, not packed."""
+        x, kinds = np.ascontiguousarray(a, np.float64), self.definition.recipe.beside(side)
+        if self.pieces.prepare is not None:  # ordinary rows need no scaling before it
+            (x,), numbers = self.pieces.prepare(x, w)
+            stats.append([s[..., 0] for s in numbers])
+        found = np.empty((*x.shape, len(kinds)), self.dtype)
+        if "" in kinds:
+            found[..., 0] = x
+        for place, values in enumerate(ahead(self.definition.recipe.ahead, x, side), kinds.count("")):
+            found[..., place] = values
+        return found.reshape(len(x), -1)
+
+    def packed(self, panel: Array, out: Array | None = None) -> Array:
         """(n, d) as panels of neighbouring rows."""
         n, d = panel.shape
-        out = np.empty((-(-n // self.width), d, self.width), self.dtype)
+        out = np.empty((-(-n // self.width), d, self.width), self.dtype) if out is None else out
         if out.size:
             if not panel.flags.aligned:
                 panel = panel.copy()
@@ -257,10 +284,16 @@ class Kernel:
         m, n = out.shape
         if m == 0 or n == 0:
             return
-        xs, sx = self.rows(x, w)
-        ys, sy = (xs, sx) if y is x else self.rows(y, w)
-        xs, ys = self._ahead(xs, "x"), self._ahead(ys, "y")
-        d = xs[0].shape[-1]
+        rights: Iterable[Array]
+        if beside := len(self.definition.recipe.ahead):
+            left, sx = self._beside(x, w, "x")
+            right, sy = (self.packed(left), sx) if y is x and self.row.symmetric else self._beside(y, w, "y")
+            xs, rights = [left], [right]
+        else:
+            xs, sx = self.rows(x, w)
+            ys, sy = (xs, sx) if y is x else self.rows(y, w)
+            rights = map(self.packed, ys)
+        d = xs[0].shape[-1] // (1 + beside)
         if d == 0 and self.rule.omit:  # nothing is missing where nothing is
             out[...] = 0.0
             return
@@ -272,11 +305,9 @@ class Kernel:
         for name, value in self.free.items():
             a[index[name]] = value.ctypes.data
         held = []
-        for p, left in enumerate(xs):
+        for p, (left, right) in enumerate(zip(xs, rights, strict=True)):
             if left.strides[-1] != left.itemsize or not left.flags.aligned or left.strides[0] % left.itemsize:
                 left = np.ascontiguousarray(left)
-            right = self.packed(ys[p])
-            ys[p] = None  # of a panel computed ahead nobody needs the rows as they were
             held += [left, right]
             a[index[f"x{p}"]], a[index[f"xs{p}"]] = left.ctypes.data, left.strides[0] // left.itemsize
             a[index[f"y{p}"]] = right.ctypes.data

@@ -12,6 +12,7 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from .known import pieces
 from .trace import Node, order
 
 Value = str
@@ -31,12 +32,6 @@ _EXP = {
     "double": (1.66666666666666019037e-01, -2.77777777770155933842e-03, 6.61375632143793436117e-05, -1.65339022054652515390e-06,
                4.13813679705723846039e-08),
 }  # fmt: skip
-_JENSEN = (
-    (0.999999990052, 1.00000661413, 1.16594886703, 1.52985643943, 1.44504306618, 10.2942837837, -46.1642125959, 215.726768414,
-     -465.483665571, 504.233449239),
-    (-0.00102936628706, 2.01776111248, -1.12878230307, 0.171415637813, -1.30419860258, 1.32254382716, -0.880157978523),
-)  # fmt: skip
-"""F(v) / v^2 for v up to 0.3 and -2 (1 - v) log(1 - v) from there to 0.5: see ``jensen``. From Chebyshev's nodes, to 2e-8."""
 _MAGIC = {"float": 12582912.0, "double": 6755399441055744.0}
 """1.5 times 2 ** (bits of the mantissa): what is added to it is rounded to a whole number, which then stands in its low bits."""
 
@@ -49,6 +44,7 @@ class Code:
         self.lines: list[str] = []
         self.entry: list[str] = []
         self.declared: dict[str, str] = {}
+        self._products: dict[Value, tuple[tuple[Value, Value], ...]] = {}
         self._count = 0
 
     # --- types and constants
@@ -162,6 +158,22 @@ class Code:
         """a * b + c, where the processor can in one rounding."""
         return self.intrinsic("fmuladd", a, b, c)
 
+    def products(self, *pairs: tuple[Value, Value]) -> Value:
+        """The sum of a few products."""
+        found = self.arith("mul", *pairs[-1])
+        for a, b in pairs[-2::-1]:
+            found = self.fma(a, b, found)
+        self._products[found] = pairs
+        return found
+
+    def plus(self, total: Value, value: Value) -> Value:
+        """``total + value``; of a sum of products each joins the total by itself, which takes no addition."""
+        if value not in self._products:
+            return self.arith("add", total, value)
+        for a, b in self._products[value]:
+            total = self.fma(a, b, total)
+        return total
+
     def ints(self, op: str, a: Value, b: Value) -> Value:
         """An operation of whole numbers."""
         return self.put(f"{op} {self.whole} {a}, {b}")
@@ -177,6 +189,20 @@ class Code:
     def choose(self, test: Value, a: Value, b: Value) -> Value:
         """``a`` where the test holds."""
         return self.put(f"select {self.truth} {test}, {self.vector} {a}, {self.vector} {b}")
+
+    def pick(self, index: Value, bits: list[int]) -> Value:
+        """One of four numbers, given by their bits, where the two lowest bits of a whole number say."""
+        whole = _BITS[self.scalar][3]
+        if self.scalar == "float" and self.lanes > 4:  # no other processors than x86 have so many: one instruction
+            name = {8: "llvm.x86.avx.vpermilvar.ps.256", 16: "llvm.x86.avx512.vpermilvar.ps.512"}[self.lanes]
+            table = ", ".join(f"{whole} {b}" for b in bits * (self.lanes // 4))
+            return self.call(name, self.vector, (self.vector, f"bitcast ({self.whole} <{table}> to {self.vector})"), (self.whole, index))
+        last = self.ints("and", index, self.integer(3))
+        found = self.integer(bits[3])
+        for i in (2, 1, 0):
+            test = self.put(f"icmp eq {self.whole} {last}, {self.integer(i)}")
+            found = self.put(f"select {self.truth} {test}, {self.whole} {self.integer(bits[i])}, {self.whole} {found}")
+        return self.number(found)
 
     def compare(self, how: str, a: Value, b: Value) -> Value:
         """A comparison by LLVM's name: oeq, une, olt, ..."""
@@ -285,7 +311,7 @@ class Code:
                 found = self.arith("add", self.arith("sub", a, b), self.arith("sub", a_rest, b_rest))
             elif node.op == "jensen":
                 x, y = args
-                found = self.jensen(x, y, *stored(node, inputs, "inverse", "log", "rest"))
+                found = self.jensen(x, y, *stored(node, inputs, "low", "inverse", "half_log"))
             else:
                 rule: Callable[..., Value] = getattr(self, node.op)
                 found = rule(*args)
@@ -467,24 +493,27 @@ class Code:
         return self.arith("div", self.fma(c, b, self.arith("mul", a, d)), self.arith("mul", b, d))
 
     def jensen(self, x: Value, y: Value, of_x: list[Value], of_y: list[Value]) -> Value:
-        """Half of x log(2x / (x + y)) + y log(2y / (x + y)), from 1 / x, log x and what its rounding left, and those of y.
+        """Half of x log(2x / (x + y)) + y log(2y / (x + y)), by what is known of x and y ahead: see :mod:`.known`.
 
-        Without a division: with a the larger, b the smaller and v = (a - b) / (2a) the whole is a F(v),
-        F(v) = -2 (1 - v) log(1 - v) + (1 - 2v) log(1 - 2v).
-        The two parts cancel where v is small, and then F(v) / v^2 is a polynomial; for large v the second is b log(b / a).
+        With a the larger, b the smaller, and s = (a - b) / a, it is half of a times -2 (1 - s/2) log(1 - s/2) + (1 - s) log(1 - s).
+        The two parts cancel where s is small. There the whole is (a - b) times a polynomial; in the last of four pieces only
+        the first part is, and the second is b (log a - log b).
         """
-        gap = self.abs(self.arith("sub", x, y))
-        less = self.compare("olt", x, y)
-        a, b = self.choose(less, y, x), self.choose(less, x, y)
-        inverse = self.choose(self.compare("olt", of_x[0], of_y[0]), of_x[0], of_y[0])
-        half = self.arith("mul", gap, self.constant(0.5))
-        v = self.arith("mul", half, inverse)
-        square = self.arith("mul", v, v)  # even and odd powers apart: two short chains of operations, not a long one
-        near, far = (self.fma(self._horner(square, f[1::2]), v, self._horner(square, f[::2])) for f in _JENSEN)
-        log = self.abs(self.arith("add", self.arith("sub", of_x[1], of_y[1]), self.arith("sub", of_x[2], of_y[2])))
-        small = self.arith("mul", self.arith("mul", half, v), near)
-        large = self.arith("sub", self.arith("mul", a, far), self.arith("mul", b, log))
-        return self.arith("mul", self.choose(self.compare("olt", v, self.constant(0.3)), small, large), self.constant(0.5))
+        gap = self.abs(self.arith("add", self.arith("sub", x, y), self.arith("sub", of_x[0], of_y[0])))
+        steps = self.arith("mul", gap, self._least(of_x[1], of_y[1]))
+        magic = _MAGIC[self.scalar]
+        rounded = self.put(f"fadd {self.vector} {steps}, {self.constant(magic)}")
+        index = self.bits(self._least(rounded, self.constant(magic + 3)))
+        *factors, last = [self.pick(index, [_bits_of(p[i], self.scalar) for p in pieces()]) for i in range(len(pieces()[0]))]
+        for factor in reversed(factors):
+            last = self.fma(last, steps, factor)
+        far = self.bits(self.pick(index, [0, 0, 0, (1 << (_BITS[self.scalar][0] - 1)) - 1]))
+        log = self.number(self.ints("and", far, self.bits(self.arith("sub", of_x[2], of_y[2]))))
+        return self.products((gap, last), (self._least(x, y), self.neg(log)))
+
+    def _least(self, a: Value, b: Value) -> Value:
+        """The smaller of two that are not NaN."""
+        return self.choose(self.compare("olt", a, b), a, b)
 
     def _horner(self, z: Value, factors: tuple[float, ...]) -> Value:
         """c0 + z (c1 + ...)."""
@@ -599,6 +628,11 @@ class Code:
     def function(self, name: str, arguments: str, result: str) -> str:
         """The text of the finished function."""
         return "\n".join([f"define {result} @{name}({arguments}) nounwind {{", "entry:", *self.entry, *self.lines, "}", ""])
+
+
+def _bits_of(value: float, scalar: str) -> int:
+    """A number's bits as a whole number."""
+    return int(struct.unpack("<i", struct.pack("<f", value))[0] if scalar == "float" else struct.unpack("<q", struct.pack("<d", value))[0])
 
 
 def stored(node: Node, inputs: dict[str, Value], *kinds: str) -> list[list[Value]]:

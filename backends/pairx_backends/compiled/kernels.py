@@ -59,6 +59,10 @@ class Recipe:
         """Panels of each side, with those computed ahead."""
         return self.panels + len(self.ahead)
 
+    def beside(self, side: str) -> tuple[str, ...]:
+        """What lies side by side in a special kernel's rows: the number itself, or "", and what was computed ahead of it."""
+        return self.ahead if side == "y" and "rest" in self.ahead else ("", *self.ahead)  # its logarithms are all that is read
+
     def inputs(self, side: str, values: list[Value]) -> dict[str, Value]:
         """The panels of one side by the names that expressions know them by."""
         names = [f"{side}{p}" for p in range(self.panels)] + [f"{kind}_{side}0" for kind in self.ahead]
@@ -89,7 +93,7 @@ class Definition:
     def ahead(self) -> tuple[str, ...]:
         """What of the panels could be computed once for each row."""
         plain = [n.op for n in order(self.terms) if all(a.op == "input" for a in n.args)]
-        return ("inverse", "log", "rest") if "jensen" in plain else ("log", "rest") if "log_ratio" in plain else ()
+        return ("half_log", "low", "inverse") if "jensen" in plain else ("log", "rest") if "log_ratio" in plain else ()
 
     @cached_property
     def counted(self) -> range:
@@ -154,6 +158,8 @@ class Definition:
     def tile(self) -> tuple[int, int]:
         """Rows, and vectors of columns, of a register tile."""
         sums = len(self.looped) + self.recipe.omit
+        if self.recipe.ahead:
+            return (4, 2) if self.weight < 8 else (1, 2)
         return (2, 4) if sums == 1 and self.weight < 8 else (2, 2) if self.weight < 16 else (2, 1)
 
 
@@ -163,7 +169,7 @@ class Definition:
 def slots(recipe: Recipe) -> Slots:
     """The arguments of the forward kernel."""
     names = ["m", "n", "d", "upper", "out", "stride", "w", "count", *recipe.free]
-    names += [f"{s}{i}" for i in range(recipe.stored) for s in ("x", "xs", "y")]
+    names += [f"{s}{i}" for i in range(recipe.panels) for s in ("x", "xs", "y")]
     names += [f"{s}{i}" for i in range(recipe.x_stats) for s in ("sx", "sy")]
     return Slots(*names, "tx", "ty")
 
@@ -231,11 +237,16 @@ def _joined(
     zero = code.constant(0.0)
     for a, v, t in every:
         code.store(zero, code.vector, total[a][v][t])
-    xs = []
+    # What was computed ahead lies beside its number, so that one address serves all of a row.
+    step_x, step_y = (len(recipe.beside(side)) if recipe.ahead else 1 for side in "xy")
+    xs: list[list[Value]] = []
+    ys: list[Value | None] = []
     for p in range(recipe.stored):
-        base, stride = names.read(code, f"x{p}", "ptr"), names.read(code, f"xs{p}")
-        xs.append([code.at(base, code.put(f"mul i64 {place}, {stride}")) for place in places])
-    ys = [code.at(names.read(code, f"y{p}", "ptr"), code.put(f"mul i64 {j}, {d}")) for p in range(recipe.stored)]
+        own, in_x, in_y = (0, p, p + step_y - step_x) if recipe.ahead else (p, 0, 0)
+        base, stride = names.read(code, f"x{own}", "ptr"), names.read(code, f"xs{own}")
+        xs.append([code.at(code.at(base, code.put(f"mul i64 {place}, {stride}")), str(in_x)) for place in places])
+        panel = code.at(names.read(code, f"y{own}", "ptr"), code.put(f"mul i64 {j}, {code.put(f'mul i64 {d}, {step_y}')}"))
+        ys.append(code.at(panel, str(in_y * width)) if in_y >= 0 else None)
     w = names.read(code, "w", "ptr")
     with code.loop("0", d, chunk) as first:
         for a, v, t in every:
@@ -244,12 +255,13 @@ def _joined(
 
         def feature(k: Value) -> tuple[Value | None, list[list[Value]], list[list[Value]]]:
             """Its weight, and the numbers of each row of x and of each vector of y."""
-            at = code.put(f"mul i64 {k}, {width}")
+            x_at, y_at = code.put(f"mul i64 {k}, {step_x}"), code.put(f"mul i64 {k}, {step_y * width}")
             y = [
-                [code.load(code.at(panel, code.put(f"add i64 {at}, {v * lanes}")), code.vector, 4) for panel in ys] for v in range(vectors)
+                [code.load(code.at(a, code.put(f"add i64 {y_at}, {v * lanes}")), code.vector, 4) if a else "poison" for a in ys]
+                for v in range(vectors)
             ]
             weight = code.spread(code.load(code.at(w, k), code.scalar)) if recipe.weighted else None
-            return weight, [[code.spread(code.load(code.at(panel[a], k), code.scalar)) for panel in xs] for a in range(rows)], y
+            return weight, [[code.spread(code.load(code.at(panel[a], x_at), code.scalar)) for panel in xs] for a in range(rows)], y
 
         alone = first
         if definition.quotients:
@@ -318,7 +330,7 @@ def _accumulate(
                 value = code.choose(code.compare("ogt", weight, code.constant(0.0)), value, code.constant(0.0))
             new = _larger(code, old, value)
         else:
-            new = code.arith("add", old, value) if weight is None else code.fma(value, weight, old)
+            new = code.plus(old, value) if weight is None else code.fma(value, weight, old)
         code.store(new, code.vector, place)
     if here is not None:
         counted = code.choose(here, weight if weight is not None else code.constant(1.0), code.constant(0.0))
