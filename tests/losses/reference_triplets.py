@@ -93,7 +93,7 @@ def _batch(
             near, far = ([_apart(x[i], x[j], metric, similarity) for j in js] for js in (positives, negatives))
             costs = [_cost(p, n, float(margin), squared, soft) for p, n in choose(near, far)]
             values[i] = sum(costs)
-            sizes[i] = len(costs) if mean_over == "all" else sum(c > 0 for c in costs)
+            sizes[i] = len(costs) if mean_over == "all" else sum(soft or c > 0 for c in costs)
         return (values, sizes > 0, sizes) if counted else (values, sizes > 0)
 
     return reference

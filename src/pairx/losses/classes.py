@@ -96,7 +96,7 @@ def linear_cross_entropy(
     >>> round(float(pairx.losses.linear_cross_entropy(np.eye(2), np.eye(2), [0, 1])), 6)
     0.313262
     """
-    a = core.arrays(features=features, weight=weight, bias=bias)
+    a = core.arrays(features=features, weight=weight, bias=bias, quadratic=True)
     xp, backend = a.xp, a.backend
     core.vectors(a, "features", "weight")
     m, (classes, _) = a.shape("features")[0], a.shape("weight")

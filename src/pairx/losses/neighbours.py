@@ -136,7 +136,7 @@ def soft_nearest_neighbors(
     >>> round(float(pairx.losses.soft_nearest_neighbors(x, [0, 0, 1])), 6)
     0.313262
     """
-    a = core.arrays(x=x, y=y)
+    a = core.arrays(x=x, y=y, quadratic=similarity == "dot")
     scale = core.temperature(a, temperature)
     how, squared = _score(metric, similarity)
     batch = Batch(a, "x", "y", labels=labels, y_labels=y_labels, positives=positives, score=how, max_bytes=max_bytes)
@@ -220,7 +220,7 @@ def nca(
     >>> round(float(pairx.losses.nca(x, [0, 0, 1], log=False)), 6)
     -0.731059
     """
-    a = core.arrays(x=x, y=y)
+    a = core.arrays(x=x, y=y, quadratic=similarity == "dot")
     how, squared = _score(metric, similarity)
     batch = Batch(a, "x", "y", labels=labels, y_labels=y_labels, positives=positives, score=how, max_bytes=max_bytes)
     scale = core.Scale(1.0, False)
