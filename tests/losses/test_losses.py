@@ -177,6 +177,51 @@ def test_second_order(backend: Adapter, name: str):
         np.testing.assert_allclose(g, w, rtol=0, atol=1e-7 * max(1.0, np.abs(w).max(initial=0)), err_msg=k)
 
 
+KINKS = ("histogram", "triplet_angular", "schatten", "spectral")
+"""A hinge or a count of bins: at an edge they have slopes on both sides that differences may take for a curve."""
+THROUGH_DISTANCES = ("cosine", "signal_to_noise")
+"""Defined by a distance, whose slope is 0 at equal rows and stays so: docs/losses.md, At the edges."""
+SINGULAR = ("nuclear", "schatten", "spectral")
+"""Second derivatives of singular values need distinct ones above 0 (:func:`pairx.matrix_norm`)."""
+EACH_CURVE = [
+    pytest.param(n, e, id=f"{n}-{e.replace(' ', '-')}")
+    for n in SMOOTH
+    for e in edges(n)
+    if not (n in SINGULAR and e in ("equal rows", "zero vectors", "rank one"))
+]
+
+
+@pytest.mark.brief_cases(
+    "supcon-equal-rows", "n_pair-duplicates", "huber-equal-rows", "focal-certain-and-wrong", "-nca-one-class", "contrastive-zero-vectors"
+)
+@pytest.mark.parametrize("name, edge", EACH_CURVE)
+@pytest.mark.autodiff
+def test_second_order_at_edges(backend: Adapter, name: str, edge: str):
+    """Finite; and where differences of the gradient agree with each other, so that the loss is smooth there, what they are."""
+    given = edges(name)[edge]()
+    names, arrays = list(given.arrays), [v.astype(float) for v in given.arrays.values()]
+    rng = np.random.default_rng(7)
+    along = [rng.normal(size=v.shape) for v in arrays]
+    rest = {k: bring(backend, v) for k, v in given.given.items()}
+
+    def function(*a: Any) -> Any:
+        return LOSSES[name].function(**dict(zip(names, a, strict=True)), **rest)
+
+    got = backend.curvature(function, arrays, along)
+    assert got is not None
+    assert all(np.isfinite(g).all() for g in got), [np.isnan(g).any() for g in got]
+    if name in (*KINKS, *THROUGH_DISTANCES, *CONSTANTS) or edge in ("tiny", "huge", "no rows"):
+        return
+    wants = []
+    for h in (1e-5, 5e-6, 1e-6):
+        sides = [backend.grad(function, *(v + s * h * u for v, u in zip(arrays, along, strict=True))) or [] for s in (1, -1)]
+        wants.append([(p - q) / (2 * h) for p, q in zip(*sides, strict=True)])
+    size = max(1.0, *(np.abs(w).max(initial=0) for w in wants[0]))
+    if all(np.abs(w - v).max(initial=0) < 1e-4 * size for other in wants[1:] for w, v in zip(wants[0], other, strict=True)):
+        for k, g, w in zip(names, got, wants[0], strict=True):
+            np.testing.assert_allclose(g, w, rtol=0, atol=1e-3 * size, err_msg=k)
+
+
 @pytest.mark.brief_cases("-no-positives", "-one-zero-vector", "-no-rows", "-zeros-against-mass")
 @pytest.mark.parametrize("name, edge", EACH_EDGE)
 @pytest.mark.dtypes("float64", "float32", "float16", "bfloat16")
