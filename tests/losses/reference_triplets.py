@@ -30,6 +30,8 @@ def _apart(u: np.ndarray, v: np.ndarray, metric: str, similarity: str | None) ->
 
 def _length(v: np.ndarray) -> float:
     top = np.abs(v).max(initial=0)
+    if np.isinf(top):
+        return float(top)
     return float(top * np.sqrt(((v / top) ** 2).sum())) if top > 0 else 0.0
 
 

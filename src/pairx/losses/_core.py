@@ -113,11 +113,12 @@ def temperature(a: Arrays, value: Any, name: str = "temperature") -> Scale:
     return Scale(a.number(name, value, positive=True, zero_ok=False), True)
 
 
-def arrays(*, quadratic: bool = False, **given: Any) -> Arrays:
+def arrays(*, quadratic: bool = False, bounded: bool = False, **given: Any) -> Arrays:
     """Check the floating arrays of a call: one library, one device, one dtype to compute in. None stays None.
 
     Half precision is computed in float32 and answered in half; integers and booleans take the library's default float.
     ``quadratic``: whether products of the values are compared with each other, so that they need :func:`roomy`.
+    ``bounded``: whether what overflows is cut before it is compared (``_score.bounded``), so that an infinite value would be hidden.
     """
     present = {k: v for k, v in given.items() if v is not None}
     backend = find(**present)
@@ -131,7 +132,7 @@ def arrays(*, quadratic: bool = False, **given: Any) -> Arrays:
         raise TypeError(f"{', '.join(present)}: losses take real numbers.")
     cast = {k: None if given[k] is None else xp.astype(present[k], compute, copy=False) for k in given}
     found = Arrays(backend, compute, answer, cast)
-    return roomy(found) if quadratic else found
+    return roomy(found, quadratic, bounded) if quadratic or bounded else found
 
 
 def most(a: Arrays, x: Array) -> float:
@@ -146,27 +147,32 @@ def top(a: Arrays, x: Array) -> Array:
     return a.xp.maximum(a.xp.max(fixed), -a.xp.min(fixed))  # max(abs(x)) would copy x
 
 
-def roomy(a: Arrays) -> Arrays:
+def roomy(a: Arrays, quadratic: bool, bounded: bool) -> Arrays:
     """Values whose products overflow in float32 are computed in float64: what is subtracted from each other must not be cut before.
 
-    Where values cannot be looked at (a traced call), and where there is nothing wider, the answer is infinite instead.
+    Where values cannot be looked at (a traced call), and where there is nothing wider, the answer is infinite instead; of infinite
+    values that would be cut it is NaN.
     """
     xp = a.xp
     given = [v for v in a.values.values() if v is not None and not any(isinstance(n, int) and n == 0 for n in a.backend.shape(v))]
-    large = None
-    for v in given:
-        size = top(a, v)
-        here = (size > most(a, v)) & (size < math.inf)
-        large = here if large is None else large | here
-    if large is None:
+    if not given:
         return a
+    sizes = [top(a, v) for v in given]
+    zero, inf, nan = (xp.full_like(sizes[0], n) for n in (0.0, math.inf, math.nan))
+    lost, beyond = zero, zero
+    for s, v in zip(sizes, given, strict=True):
+        if bounded:
+            lost = lost + xp.where(s == math.inf, nan, zero)
+        if quadratic:
+            beyond = xp.where((s > most(a, v)) & (s < math.inf), inf, beyond)
+    beyond = beyond + lost
     if a.backend.traced(*given):
-        return replace(a, beyond=xp.where(large, xp.full_like(size, math.inf), xp.zeros_like(size)))
-    if not bool(large):
+        return replace(a, beyond=beyond)
+    if not bool(beyond != 0):  # NaN is not
         return a
-    if (wide := wider(a)) is not None:
+    if bool(lost == 0) and (wide := wider(a)) is not None:
         return replace(a, compute=wide, values={k: None if v is None else xp.astype(v, wide) for k, v in a.values.items()})
-    return replace(a, beyond=xp.full_like(size, math.inf))
+    return replace(a, beyond=beyond)
 
 
 def wider(a: Arrays) -> Any:

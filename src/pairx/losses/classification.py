@@ -23,8 +23,9 @@ def _times(xp: Any, q: Array, log: Array) -> Array:
 def _log_softmax(a: core.Arrays, z: Array) -> Array:
     """Of the last axis; one infinite logit takes all."""
     xp = a.xp
-    top = float(a.xp.finfo(z.dtype).max) / 4
-    z = xp.where(z > top, top, z)
+    infinite = z == math.inf
+    taken = xp.any(infinite, axis=-1, keepdims=True) & ~xp.isnan(z)
+    z = xp.where(taken, xp.where(infinite, xp.zeros_like(z), -math.inf), z)
     return z - xp.expand_dims(numeric.lse(a, z), axis=-1)
 
 
