@@ -164,8 +164,8 @@ class Torch(Adapter):
 
     def curvature(self, fn: Callable[..., Any], arrays: Any, along: Any) -> list[np.ndarray]:
         leaves = [self.asarray(a, "float64").requires_grad_() for a in arrays]
-        first = self.lib.autograd.grad(fn(*leaves), leaves, create_graph=True)
-        slope = sum((g * self.asarray(v)).sum() for g, v in zip(first, along, strict=True))
+        first = self.lib.autograd.grad(fn(*leaves), leaves, create_graph=True, allow_unused=True)
+        slope = sum((g * self.asarray(v)).sum() for g, v in zip(first, along, strict=True) if g is not None)
         if not slope.requires_grad:  # a loss made of straight pieces
             return [np.zeros_like(a) for a in arrays]
         found = self.lib.autograd.grad(slope, leaves, allow_unused=True)
@@ -232,7 +232,7 @@ class TensorFlow(Adapter):
                 inner.watch(leaves)
                 out = fn(*leaves)
             first = inner.gradient(out, leaves)
-            slope = self.lib.add_n([self.lib.reduce_sum(g * v) for g, v in zip(first, along, strict=True)])
+            slope = self.lib.add_n([self.lib.reduce_sum(g * v) for g, v in zip(first, along, strict=True) if g is not None])
         found = outer.gradient(slope, leaves)
         return [np.zeros_like(a) if g is None else self.to_numpy(self.lib.convert_to_tensor(g)) for a, g in zip(arrays, found, strict=True)]
 

@@ -22,7 +22,7 @@ def gather(
     x: Array, y: Array | None, score: scoring.Score, max_bytes: int | str | None, size: int | None, fixed: bool = False, **told: Any
 ) -> tuple[Arrays, Batch, int | None]:
     """A batch without gradients, and how many places an anchor has (None: as many as it needs)."""
-    a = core.arrays(x=x, y=y)
+    a = core.arrays(x=x, y=y, quadratic=scoring.quadratic(score.metric, score.similarity))
     a = replace(a, values={k: None if v is None else a.backend.detach(v) for k, v in a.values.items()})
     batch = Batch(a, "x", "y", score=score, max_bytes=max_bytes, **told)
     return a, batch, room(a, batch, size, fixed)

@@ -125,3 +125,30 @@ def edges(name: str) -> dict[str, Callable[[], Case]]:
         for word, make in plain.items():
             found[f"temperature 1e-3{word}"] = lambda make=make: Case(make().arrays, {**make().given, **sharp})
     return found
+
+
+MAGNITUDES = ("1e-30", "1e30", "a row of 1e25", "an array of 1e17")
+"""Vectors far from 1. The last two where products are compared: elsewhere a difference of such distances has no digits left."""
+
+
+def magnitudes(name: str) -> tuple[str, ...]:
+    if LOSSES[name].inputs in ("distributions", "class probabilities", "class indices", "binary"):
+        return ()
+    return MAGNITUDES
+
+
+def multiplies(name: str, variant: dict[str, Any]) -> bool:
+    """Whether a loss compares products of its vectors as they are."""
+    return variant.get("similarity") == "dot" or name in ("n_pair", "linear_cross_entropy")
+
+
+def sized(name: str, magnitude: str) -> Case:
+    """The usual case of a loss at one of ``MAGNITUDES``."""
+    given = case(name)
+    arrays = {k: v.copy() for k, v in given.arrays.items()}
+    first = arrays[next(iter(arrays))]
+    part, size = {"a row of 1e25": (first[:1], 1e25), "an array of 1e17": (first, 1e17)}.get(magnitude, (None, 0.0))
+    if part is not None:
+        part *= size
+        return Case(arrays, given.given)
+    return Case({k: v * float(magnitude) for k, v in arrays.items()}, given.given)

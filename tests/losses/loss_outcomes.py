@@ -52,11 +52,12 @@ def conditioning(given: Case) -> float:
     return max(1.0, 1e-2 / given.given.get("temperature", 1.0), given.given.get("scale", 1.0) / 100)
 
 
-def outcome(backend: Adapter, name: str, given: Case, dtype: str, slopes: bool = True) -> str:
+def outcome(backend: Adapter, name: str, given: Case, dtype: str, slopes: bool = True, variant: dict[str, Any] | None = None) -> str:
     """One of ``GOOD``, or what is not so: finite wherever the exact value is representable, else inf, never NaN; gradients too."""
-    got = float(np.asarray(backend.to_numpy(call(backend, name, given, {}, dtype))).astype(float))
+    variant = variant or {}
+    got = float(np.asarray(backend.to_numpy(call(backend, name, given, variant, dtype))).astype(float))
     seen = rounded(backend, given, dtype)
-    values, active, divisor = expected(name, seen, {})
+    values, active, divisor = expected(name, seen, variant)
     want = float(values[active].sum() / divisor) if divisor else 0.0
     if np.isnan(got):
         return f"NaN, not {want:.3g}"
@@ -68,12 +69,12 @@ def outcome(backend: Adapter, name: str, given: Case, dtype: str, slopes: bool =
     if not beyond and (error := abs(got - want) / (EPS[dtype] * max(1.0, abs(want)))) > 256 * conditioning(given):
         return f"off by {error:.3g} eps from {want:.3g}"
     if slopes and LOSSES[name].differentiable and given.arrays and backend.autodiff:
-        found = gradient(backend, name, given, {}, dtype)
+        found = gradient(backend, name, given, variant, dtype)
         if any(np.isnan(g).any() for g in found):
             return "NaN in the gradient"
         # An infinite slope is right only where the exact one is beyond the dtype: in float64 it says whether.
         if not beyond and not all(np.isfinite(g).all() for g in found):
-            wide = gradient(backend, name, seen, {}, "float64")
+            wide = gradient(backend, name, seen, variant, "float64")
             wrong = any((np.isinf(g) & (np.abs(w) < TOP[dtype])).any() for g, w in zip(found, wide, strict=True))
             if dtype != "float64" and wrong:
                 return "inf in the gradient"

@@ -30,6 +30,8 @@ def _apart(u: np.ndarray, v: np.ndarray, metric: str, similarity: str | None) ->
 
 def _length(v: np.ndarray) -> float:
     top = np.abs(v).max(initial=0)
+    if np.isinf(top):
+        return float(top)
     return float(top * np.sqrt(((v / top) ** 2).sum())) if top > 0 else 0.0
 
 
@@ -93,7 +95,7 @@ def _batch(
             near, far = ([_apart(x[i], x[j], metric, similarity) for j in js] for js in (positives, negatives))
             costs = [_cost(p, n, float(margin), squared, soft) for p, n in choose(near, far)]
             values[i] = sum(costs)
-            sizes[i] = len(costs) if mean_over == "all" else sum(c > 0 for c in costs)
+            sizes[i] = len(costs) if mean_over == "all" else sum(soft or c > 0 for c in costs)
         return (values, sizes > 0, sizes) if counted else (values, sizes > 0)
 
     return reference

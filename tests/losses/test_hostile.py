@@ -5,11 +5,12 @@ from __future__ import annotations
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
 from adapters import Adapter
-from loss_cases import Case, case
+from loss_cases import Case, case, expected, variants
 from loss_outcomes import bring, call
 
 import pairx
@@ -77,6 +78,24 @@ def test_nan_is_not_hidden(backend: Adapter, name: str):
         arrays[k][(0,) * arrays[k].ndim] = np.nan
         got = float(backend.to_numpy(call(backend, name, Case(arrays, given.given), {}, "float64")))
         assert np.isnan(got), f"NaN in {k}: {got}"
+
+
+@pytest.mark.parametrize("name, variant", [pytest.param(n, v, id=f"{n}-{i}") for n in NAMES for i, v in enumerate(variants(n))])
+@pytest.mark.brief_cases("-info_nce-2", "-cross_entropy-1", "-linear_cross_entropy-0", "-generalized_lifted_structure-0")
+def test_infinity_is_not_hidden(backend: Adapter, name: str, variant: dict[str, Any]):
+    """An infinite value in: what the formula has, or NaN or inf; never a finite number that the formula does not have."""
+    given = case(name)
+    if name == "hamming":
+        pytest.skip("it refuses what is no score")
+    for k in given.arrays:
+        for infinite in (np.inf, -np.inf):
+            arrays = {n: v.copy() for n, v in given.arrays.items()}
+            arrays[k][(0,) * arrays[k].ndim] = infinite
+            spoilt = Case(arrays, given.given)
+            got = float(backend.to_numpy(call(backend, name, spoilt, variant, "float64")))
+            values, active, divisor = expected(name, spoilt, variant)
+            want = values[active].sum() / divisor
+            assert not np.isfinite(got) or abs(got - want) < 1e-9 * max(1.0, abs(want)), f"{infinite} in {k}: {got}, not {want}"
 
 
 @pytest.mark.parametrize("name", PAIRS)

@@ -7,8 +7,22 @@ from typing import Any
 import numpy as np
 import pytest
 from adapters import Adapter
-from loss_cases import CONSTANTS, INPUTS, REFERENCES, Case, case, edges, expected, masses, variants
-from loss_outcomes import CAPPED, EPS, GOOD, bring, call, outcome
+from loss_cases import (
+    CONSTANTS,
+    INPUTS,
+    MAGNITUDES,
+    REFERENCES,
+    Case,
+    case,
+    edges,
+    expected,
+    magnitudes,
+    masses,
+    multiplies,
+    sized,
+    variants,
+)
+from loss_outcomes import EPS, GOOD, bring, call, outcome
 
 from pairx.losses import LOSSES
 
@@ -18,6 +32,13 @@ PAIRS = [n for n in NAMES if LOSSES[n].pairs]
 EACH = [pytest.param(n, v, id=f"{n}-{i}") for n in NAMES for i, v in enumerate(variants(n))]
 EACH_SMOOTH = [pytest.param(n, v, id=f"{n}-{i}") for n in SMOOTH for i, v in enumerate(variants(n))]
 EACH_EDGE = [pytest.param(n, e, id=f"{n}-{e.replace(' ', '-')}") for n in NAMES for e in edges(n)]
+EACH_MAGNITUDE = [
+    pytest.param(n, v, m, id=f"{n}-{i}-{m.replace(' ', '-')}")
+    for n in NAMES
+    for i, v in enumerate(variants(n))
+    for m in magnitudes(n)
+    if m in MAGNITUDES[:2] or multiplies(n, v)
+]
 REPRESENTATIVE = ("supcon", "contrastive", "info_nce", "triplet_batch_all", "arcface", "kl_divergence", "nuclear")
 """One of each kind, for libraries that compile each call; ``nox -s losses`` runs all."""
 BUDGETS = {"fast_ap": 8192, "histogram": 32768}
@@ -156,6 +177,51 @@ def test_second_order(backend: Adapter, name: str):
         np.testing.assert_allclose(g, w, rtol=0, atol=1e-7 * max(1.0, np.abs(w).max(initial=0)), err_msg=k)
 
 
+KINKS = ("histogram", "triplet_angular", "schatten", "spectral")
+"""A hinge or a count of bins: at an edge they have slopes on both sides that differences may take for a curve."""
+THROUGH_DISTANCES = ("cosine", "signal_to_noise")
+"""Defined by a distance, whose slope is 0 at equal rows and stays so: docs/losses.md, At the edges."""
+SINGULAR = ("nuclear", "schatten", "spectral")
+"""Second derivatives of singular values need distinct ones above 0 (:func:`pairx.matrix_norm`)."""
+EACH_CURVE = [
+    pytest.param(n, e, id=f"{n}-{e.replace(' ', '-')}")
+    for n in SMOOTH
+    for e in edges(n)
+    if not (n in SINGULAR and e in ("equal rows", "zero vectors", "rank one"))
+]
+
+
+@pytest.mark.brief_cases(
+    "supcon-equal-rows", "n_pair-duplicates", "huber-equal-rows", "focal-certain-and-wrong", "-nca-one-class", "contrastive-zero-vectors"
+)
+@pytest.mark.parametrize("name, edge", EACH_CURVE)
+@pytest.mark.autodiff
+def test_second_order_at_edges(backend: Adapter, name: str, edge: str):
+    """Finite; and where differences of the gradient agree with each other, so that the loss is smooth there, what they are."""
+    given = edges(name)[edge]()
+    names, arrays = list(given.arrays), [v.astype(float) for v in given.arrays.values()]
+    rng = np.random.default_rng(7)
+    along = [rng.normal(size=v.shape) for v in arrays]
+    rest = {k: bring(backend, v) for k, v in given.given.items()}
+
+    def function(*a: Any) -> Any:
+        return LOSSES[name].function(**dict(zip(names, a, strict=True)), **rest)
+
+    got = backend.curvature(function, arrays, along)
+    assert got is not None
+    assert all(np.isfinite(g).all() for g in got), [np.isnan(g).any() for g in got]
+    if name in (*KINKS, *THROUGH_DISTANCES, *CONSTANTS) or edge in ("tiny", "huge", "no rows"):
+        return
+    wants = []
+    for h in (1e-5, 5e-6, 1e-6):
+        sides = [backend.grad(function, *(v + s * h * u for v, u in zip(arrays, along, strict=True))) or [] for s in (1, -1)]
+        wants.append([(p - q) / (2 * h) for p, q in zip(*sides, strict=True)])
+    size = max(1.0, *(np.abs(w).max(initial=0) for w in wants[0]))
+    if all(np.abs(w - v).max(initial=0) < 1e-4 * size for other in wants[1:] for w, v in zip(wants[0], other, strict=True)):
+        for k, g, w in zip(names, got, wants[0], strict=True):
+            np.testing.assert_allclose(g, w, rtol=0, atol=1e-3 * size, err_msg=k)
+
+
 @pytest.mark.brief_cases("-no-positives", "-one-zero-vector", "-no-rows", "-zeros-against-mass")
 @pytest.mark.parametrize("name, edge", EACH_EDGE)
 @pytest.mark.dtypes("float64", "float32", "float16", "bfloat16")
@@ -165,8 +231,16 @@ def test_edges(backend: Adapter, dtype: str, name: str, edge: str):
     if dtype == "float16" and edge in ("tiny", "huge"):
         pytest.skip("beyond float16")
     found = outcome(backend, name, edges(name)[edge](), dtype)
-    good = (*GOOD, CAPPED) if (name, edge) == ("n_pair", "huge") else GOOD  # docs/losses.md, At the edges: dot products that overflow
-    assert found in good, f"{name}, {edge}, {dtype}: {found}"
+    assert found in GOOD, f"{name}, {edge}, {dtype}: {found}"
+
+
+@pytest.mark.brief_cases("n_pair-0-1e30", "n_pair-0-an-array-of-1e17", "linear_cross_entropy-0-a-row-of-1e25")
+@pytest.mark.parametrize("name, variant, magnitude", EACH_MAGNITUDE)
+@pytest.mark.dtypes("float32")
+def test_magnitudes(backend: Adapter, dtype: str, name: str, variant: dict[str, Any], magnitude: str):
+    """Every variant far from 1, against the reference in float64: what overflows is inf, never a finite number."""
+    found = outcome(backend, name, sized(name, magnitude), dtype, variant=variant)
+    assert found in GOOD, f"{name}, {variant}, {magnitude}: {found}"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -180,3 +254,48 @@ def test_compiled(backend: Adapter, name: str):
     arrays = [backend.asarray(v, "float64") for v in given.arrays.values()]
     want = call(backend, name, given, {}, "float64")
     close(backend.to_numpy(function(*arrays)), backend.to_numpy(want), "float64", "compiled")
+
+
+PRODUCTS: dict[str, dict[str, Any]] = {
+    "n_pair": {},
+    "linear_cross_entropy": {},
+    "supcon": {"similarity": "dot"},
+    "triplet_batch_hard": {"similarity": "dot"},
+    "proxy_nca": {"metric": "sqeuclidean"},
+}
+"""One of each way in which a loss compares products."""
+
+
+@pytest.mark.brief_cases("-n_pair", "-linear_cross_entropy", "-proxy_nca")
+@pytest.mark.parametrize("name", PRODUCTS)
+@pytest.mark.jit
+def test_products_that_overflow_when_traced(backend: Adapter, name: str):
+    """Nobody can look at the values and compute wider: the answer is inf, and as ever where they fit."""
+    names = list(case(name).arrays)
+    rest = {k: bring(backend, v) for k, v in {**case(name).given, **PRODUCTS[name]}.items()}
+    function = backend.jit(lambda *a: LOSSES[name].function(**dict(zip(names, a, strict=True)), **rest))
+    assert function is not None
+    usual = backend.to_numpy(call(backend, name, case(name), PRODUCTS[name], "float32"))
+    for given, want in ((sized(name, "1e30"), np.inf), (case(name), usual)):
+        got = backend.to_numpy(function(*(backend.asarray(v, "float32") for v in given.arrays.values())))
+        close(got, want, "float32", name)
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+@pytest.mark.brief_cases("-n_pair")
+def test_products_that_overflow_in_float64(backend: Adapter, name: str):
+    """There is nothing wider: inf, without NaN in the gradient; in one block and in several."""
+    given = case(name)
+    given = Case({k: v * 1e200 for k, v in given.arrays.items()}, given.given)
+    assert np.isposinf(float(backend.to_numpy(call(backend, name, given, PRODUCTS[name], "float64"))))
+    if backend.autodiff:
+        rest = {k: bring(backend, v) for k, v in {**given.given, **PRODUCTS[name]}.items()}
+        found = []
+
+        def small(*a: Any) -> Any:
+            found.append(LOSSES[name].function(**dict(zip(given.arrays, a, strict=True)), **rest, max_bytes=4096))
+            return found[-1]
+
+        slopes = backend.grad(small, *given.arrays.values())
+        assert not any(np.isnan(g).any() for g in slopes or [])
+        assert backend.name == "jax" or np.isposinf(float(backend.to_numpy(found[0])))  # JAX's is a tracer

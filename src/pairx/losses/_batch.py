@@ -315,6 +315,8 @@ class Batch:
         total, weight, count = a.backend.blocksum(a.backend, sums, cuts if w is None else (w, *cuts), wholes, step)
         if reduction == "mean":
             total = total / xp.where(weight == 0, xp.ones_like(weight), weight)
+        if a.beyond is not None:
+            total = total + a.beyond
         total = xp.astype(total, a.answer, copy=False)
         return (total, count) if return_count else total
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from .. import checks
@@ -61,6 +62,8 @@ class Arrays:
     compute: Any
     answer: Any
     values: dict[str, Any]
+    beyond: Array | None = None
+    """Added to the answer: infinite where products overflow (:func:`roomy`)."""
 
     @property
     def xp(self) -> Any:
@@ -110,10 +113,12 @@ def temperature(a: Arrays, value: Any, name: str = "temperature") -> Scale:
     return Scale(a.number(name, value, positive=True, zero_ok=False), True)
 
 
-def arrays(**given: Any) -> Arrays:
+def arrays(*, quadratic: bool = False, bounded: bool = False, **given: Any) -> Arrays:
     """Check the floating arrays of a call: one library, one device, one dtype to compute in. None stays None.
 
     Half precision is computed in float32 and answered in half; integers and booleans take the library's default float.
+    ``quadratic``: whether products of the values are compared with each other, so that they need :func:`roomy`.
+    ``bounded``: whether what overflows is cut before it is compared (``_score.bounded``), so that an infinite value would be hidden.
     """
     present = {k: v for k, v in given.items() if v is not None}
     backend = find(**present)
@@ -126,7 +131,59 @@ def arrays(**given: Any) -> Arrays:
     if backend.kind(backend, compute) == "complex floating":
         raise TypeError(f"{', '.join(present)}: losses take real numbers.")
     cast = {k: None if given[k] is None else xp.astype(present[k], compute, copy=False) for k in given}
-    return Arrays(backend, compute, answer, cast)
+    found = Arrays(backend, compute, answer, cast)
+    return roomy(found, quadratic, bounded) if quadratic or bounded else found
+
+
+def most(a: Arrays, x: Array) -> float:
+    """Products of rows up to here cannot overflow, at a temperature of 1e-6 neither."""
+    d = a.backend.shape(x)[-1]
+    return math.sqrt(float(a.xp.finfo(x.dtype).max) / 4e6 / (max(d, 1) if isinstance(d, int) else 1e6))
+
+
+def top(a: Arrays, x: Array) -> Array:
+    """The largest of the absolute values."""
+    fixed = a.backend.detach(x)
+    return a.xp.maximum(a.xp.max(fixed), -a.xp.min(fixed))  # max(abs(x)) would copy x
+
+
+def roomy(a: Arrays, quadratic: bool, bounded: bool) -> Arrays:
+    """Values whose products overflow in float32 are computed in float64: what is subtracted from each other must not be cut before.
+
+    Where values cannot be looked at (a traced call), and where there is nothing wider, the answer is infinite instead; of infinite
+    values that would be cut it is NaN.
+    """
+    xp = a.xp
+    given = [v for v in a.values.values() if v is not None and not any(isinstance(n, int) and n == 0 for n in a.backend.shape(v))]
+    if not given:
+        return a
+    sizes = [top(a, v) for v in given]
+    zero, inf, nan = (xp.full_like(sizes[0], n) for n in (0.0, math.inf, math.nan))
+    lost, beyond = zero, zero
+    for s, v in zip(sizes, given, strict=True):
+        if bounded:
+            lost = lost + xp.where(s == math.inf, nan, zero)
+        if quadratic:
+            beyond = xp.where((s > most(a, v)) & (s < math.inf), inf, beyond)
+    beyond = beyond + lost
+    if a.backend.traced(*given):
+        return replace(a, beyond=beyond)
+    if not bool(beyond != 0):  # NaN is not
+        return a
+    if bool(lost == 0) and (wide := wider(a)) is not None:
+        return replace(a, compute=wide, values={k: None if v is None else xp.astype(v, wide) for k, v in a.values.items()})
+    return replace(a, beyond=beyond)
+
+
+def wider(a: Arrays) -> Any:
+    """float64, where the values are narrower and the library has it on their device."""
+    like = next(v for v in a.values.values() if v is not None)
+    try:
+        wide = a.xp.float64
+        a.xp.zeros((), dtype=wide, device=a.backend.device(like))
+    except TypeError:  # JAX without x64, Apple's GPUs
+        return None
+    return None if like.dtype == wide else wide
 
 
 def fits(shape: tuple[Any, ...], want: tuple[Any, ...]) -> bool:
@@ -231,6 +288,8 @@ def reduce(
         total = xp.sum(part if mass is None else part * mass)
         # Shares first: the sum of representable values may not be representable, their mean is.
         result = xp.sum(values * (part / xp.where(total == 0, xp.ones_like(total), total)))
+    if a.beyond is not None:
+        result = result + a.beyond
     result = xp.astype(result, a.answer, copy=False)
     if not return_count:
         return result

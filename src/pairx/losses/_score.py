@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import plan as plans
-from ._core import Arrays, block_rows, budget
+from ._core import Arrays, block_rows, budget, most, top
 
 Array = Any
 
@@ -96,6 +96,11 @@ def score(metric: Any, similarity: str | None, default_metric: Any = None, defau
     return Score(metric, similarity)
 
 
+def quadratic(metric: Any, similarity: str | None, squared: bool = False) -> bool:
+    """Whether rows are compared by products, which overflow long before the rows do."""
+    return squared or similarity == "dot" or metric == "sqeuclidean"
+
+
 def unit(a: Arrays, x: Array) -> Array:
     """Rows of length 1; a zero row stays 0, with gradient 0. No epsilon, and nothing overflows."""
     from ..engine import largest
@@ -111,15 +116,14 @@ def unit(a: Arrays, x: Array) -> Array:
 
 def moderate(a: Arrays, x: Array) -> Array:
     """Rows whose products cannot overflow: larger ones are scaled down, all by one factor, so that their order stays."""
-    xp, d = a.xp, a.backend.shape(x)[-1]
-    if (isinstance(d, int) and d == 0) or any(n == 0 for n in a.backend.shape(x) if isinstance(n, int)):
+    xp = a.xp
+    if any(n == 0 for n in a.backend.shape(x) if isinstance(n, int)):
         return x
-    most = math.sqrt(float(xp.finfo(x.dtype).max) / 4e6 / (d if isinstance(d, int) else 1e6))  # room for a temperature of 1e-6
-    fixed = a.backend.detach(x)
-    top = xp.maximum(xp.max(fixed), -xp.min(fixed))  # max(abs(x)) would copy x
-    if not a.backend.traced(x) and bool(top <= most):
+    limit, size = most(a, x), top(a, x)
+    if not a.backend.traced(x) and not bool((size > limit) & (size < math.inf)):
         return x
-    return x * (most / xp.maximum(top, xp.full_like(top, most)))
+    factor = limit / xp.maximum(size, xp.full_like(size, limit))
+    return x * xp.where(xp.isinf(size), xp.ones_like(factor), factor)  # an infinite value stays, beside what it stood beside
 
 
 def products(a: Arrays, x: Array, y: Array) -> Array:

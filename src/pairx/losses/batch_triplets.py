@@ -40,7 +40,7 @@ class Triplets:
         max_positives: int | None,
         max_bytes: int | str | None,
     ) -> None:
-        self.a = core.arrays(x=x, y=y)
+        self.a = core.arrays(x=x, y=y, quadratic=scoring.quadratic(how.metric, how.similarity))
         self.margin = self.a.number("margin", margin)
         self.bound = None if max_positives is None else checks.integer("max_positives", max_positives)
         self.batch = Batch(

@@ -96,7 +96,7 @@ def linear_cross_entropy(
     >>> round(float(pairx.losses.linear_cross_entropy(np.eye(2), np.eye(2), [0, 1])), 6)
     0.313262
     """
-    a = core.arrays(features=features, weight=weight, bias=bias)
+    a = core.arrays(features=features, weight=weight, bias=bias, quadratic=True)
     xp, backend = a.xp, a.backend
     core.vectors(a, "features", "weight")
     m, (classes, _) = a.shape("features")[0], a.shape("weight")
@@ -120,7 +120,7 @@ def linear_cross_entropy(
     def logits(cut: tuple[Array, ...], rows: Array) -> Array:
         z = scoring.products(a, cut[0], rows)
         if bias is not None:
-            z = scoring.bounded(a, z + xp.expand_dims(cut[2], axis=-1))
+            z = z + xp.expand_dims(cut[2], axis=-1)
         return z if cap is None else cap * xp.tanh(z / cap)
 
     def top(cut: tuple[Array, ...], whole: tuple[Array, ...], live: Any) -> tuple[Array, ...]:
@@ -128,6 +128,7 @@ def linear_cross_entropy(
         if live is not None:
             z = xp.where(xp.expand_dims(live, axis=-1), z, xp.full_like(z, -math.inf))
         high = xp.max(z, axis=0)
+        high = xp.where(high == -math.inf, xp.full_like(high, -float(xp.finfo(high.dtype).max)), high)  # all of them left out by their bias
         return high, xp.sum(xp.exp(z - high), axis=0)
 
     def larger(one: tuple[Array, ...], two: tuple[Array, ...]) -> tuple[Array, ...]:

@@ -23,8 +23,9 @@ def _times(xp: Any, q: Array, log: Array) -> Array:
 def _log_softmax(a: core.Arrays, z: Array) -> Array:
     """Of the last axis; one infinite logit takes all."""
     xp = a.xp
-    top = float(a.xp.finfo(z.dtype).max) / 4
-    z = xp.where(z > top, top, z)
+    infinite = z == math.inf
+    taken = xp.any(infinite, axis=-1, keepdims=True) & ~xp.isnan(z)
+    z = xp.where(taken, xp.where(infinite, xp.zeros_like(z), -math.inf), z)
     return z - xp.expand_dims(numeric.lse(a, z), axis=-1)
 
 
@@ -351,10 +352,16 @@ def focal(
     log, log_other = _binary(a, from_logits)
     # (1 - q)^gamma = exp(gamma log(1 - q)), which no rounding of 1 - q spoils.
     easy, easy_other = _power(xp, log_other, gamma), _power(xp, log, gamma)
-    positive, negative = _times(xp, p, log) * easy, _times(xp, 1.0 - p, log_other) * easy_other
+    positive, negative = _focused(xp, p, log, easy), _focused(xp, 1.0 - p, log_other, easy_other)
     if alpha is not None:
         positive, negative = alpha * positive, (1.0 - alpha) * negative
     return core.reduce(a, positive + negative, reduction=reduction, weights=weights, return_count=return_count)
+
+
+def _focused(xp: Any, q: Array, log: Array, easy: Array) -> Array:
+    """-q log p easy; an infinite logarithm is a constant: its products with slopes are 0, in second derivatives too."""
+    none = xp.isinf(log)
+    return xp.where(none & (q > 0), math.inf, -q * xp.where(none, 0.0, log) * easy)
 
 
 def _power(xp: Any, log: Array, gamma: float) -> Array:

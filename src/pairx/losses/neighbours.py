@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from . import _core as core
@@ -14,48 +13,19 @@ from ._core import loss
 Array = Any
 
 
-def _log_share(batch: Batch, squared: bool, scale: core.Scale, log: bool, **how: Any) -> Any:
+def _log_share(batch: Batch, scale: core.Scale, log: bool, **how: Any) -> Any:
     """-log of the share of the positives among all candidates, for each anchor; or minus the share."""
     a, xp = batch.a, batch.a.xp
 
-    def nearest(d: Array, mask: Array | None, by: Any) -> tuple[Array, Array]:
-        """The smallest distance r, and log sum of e^(-(d^2 - r^2)/t): what overflows is far, and e^-inf is 0."""
-        here = d if mask is None else xp.where(mask, d, xp.full_like(d, math.inf))
-        r = a.backend.detach(xp.min(here, axis=-1, keepdims=True))
-        r = xp.where(xp.isinf(r), xp.zeros_like(r), r)
-        z = -((d - r) * ((d + r) * by))
-        if mask is not None:
-            z = xp.where(mask, z, xp.full_like(z, -math.inf))
-        return xp.squeeze(r, axis=-1), numeric.lse(a, z)
-
     def anchors(block: Block, cut: Any, whole: Any) -> tuple[Array, ...]:
-        by = scale.of(whole)
-        positive, others = block.positive, block.other
-        some = xp.any(positive, axis=-1)
-        if isinstance(batch.n, int) and batch.n == 0:
-            return xp.sum(block.x, axis=-1), some
-        if squared:
-            d = scoring.bounded(a, block.apart())
-            # Where the square overflows, the loss is inf or the pair does not count: inf - inf must not enter the gradient.
-            d = xp.where(d > float(xp.finfo(d.dtype).max) ** 0.5 / 4, a.backend.detach(d), d)
-            r, inside = nearest(d, positive, by)
-            q, total = nearest(d, others, by)
-            between = (r - q) * ((r + q) * by)
-        else:
-            s = block.logits(by)
-            inside, total = numeric.lse(a, s, positive), numeric.lse(a, s, others)
-            between = xp.zeros_like(total)
+        some = xp.any(block.positive, axis=-1)
+        s = block.logits(scale.of(whole))
+        inside, total = numeric.lse(a, s, block.positive), numeric.lse(a, s, block.other)
         zero = xp.zeros_like(total)
-        value = between + xp.where(some, total, zero) - xp.where(some, inside, zero)
+        value = xp.where(some, total, zero) - xp.where(some, inside, zero)
         return value if log else -xp.exp(-value), some
 
-    return batch.reduced(anchors, whole=scale.whole, buffers=10, **how)
-
-
-def _score(metric: Any, similarity: str | None) -> tuple[scoring.Score, bool]:
-    """Squared Euclidean distances are squares of Euclidean ones here: a difference of squares overflows only where it is large."""
-    squared = similarity is None and (metric is None or metric == "sqeuclidean")
-    return scoring.score("euclidean" if squared else metric, similarity), squared
+    return batch.reduced(anchors, whole=scale.whole, buffers=8, **how)
 
 
 @loss(
@@ -136,11 +106,13 @@ def soft_nearest_neighbors(
     >>> round(float(pairx.losses.soft_nearest_neighbors(x, [0, 0, 1])), 6)
     0.313262
     """
-    a = core.arrays(x=x, y=y)
+    a = core.arrays(
+        x=x, y=y, quadratic=scoring.quadratic(metric, similarity, metric is None and similarity is None), bounded=similarity != "cosine"
+    )
     scale = core.temperature(a, temperature)
-    how, squared = _score(metric, similarity)
+    how = scoring.score(metric, similarity, default_metric="sqeuclidean")
     batch = Batch(a, "x", "y", labels=labels, y_labels=y_labels, positives=positives, score=how, max_bytes=max_bytes)
-    return _log_share(batch, squared, scale, True, reduction=reduction, weights=weights, return_count=return_count)
+    return _log_share(batch, scale, True, reduction=reduction, weights=weights, return_count=return_count)
 
 
 @loss(
@@ -220,8 +192,10 @@ def nca(
     >>> round(float(pairx.losses.nca(x, [0, 0, 1], log=False)), 6)
     -0.731059
     """
-    a = core.arrays(x=x, y=y)
-    how, squared = _score(metric, similarity)
+    a = core.arrays(
+        x=x, y=y, quadratic=scoring.quadratic(metric, similarity, metric is None and similarity is None), bounded=similarity != "cosine"
+    )
+    how = scoring.score(metric, similarity, default_metric="sqeuclidean")
     batch = Batch(a, "x", "y", labels=labels, y_labels=y_labels, positives=positives, score=how, max_bytes=max_bytes)
     scale = core.Scale(1.0, False)
-    return _log_share(batch, squared, scale, log, reduction=reduction, weights=weights, return_count=return_count)
+    return _log_share(batch, scale, log, reduction=reduction, weights=weights, return_count=return_count)

@@ -147,7 +147,7 @@ def contrastive(
     >>> pairx.losses.contrastive(x, pairs=([0, 0], [1, 2]), same=[1, 0], reduction="none")
     array([0.25, 0.25])
     """
-    a = core.arrays(x=x, y=y)
+    a = core.arrays(x=x, y=y, quadratic=scoring.quadratic(metric, similarity))
     return _contrast(
         a,
         Who(labels, y_labels, same, pairs, positives, negatives),
@@ -421,7 +421,7 @@ def margin(
     """
     plans.choice("over", over, ("active", "all"))
     plans.choice("beta_per", beta_per, ("anchor", "class"))
-    a = core.arrays(x=x, y=y)
+    a = core.arrays(x=x, y=y, quadratic=scoring.quadratic(metric, similarity))
     xp = a.xp
     learnt, own = {"margin": margin, "nu": nu}, {}
     core.vectors(a, "x")

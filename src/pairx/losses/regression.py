@@ -126,9 +126,9 @@ def huber(
     """
     delta = checks.number("delta", delta, positive=True, zero_ok=False)
     a = _pair(predictions, targets)
-    xp, d = a.xp, _distance(a)
-    near = xp.where(d < delta, d, delta)
-    return core.reduce(a, near * (d - 0.5 * near), reduction=reduction, weights=weights, return_count=return_count)
+    xp, z = a.xp, a["predictions"] - a["targets"]
+    near = xp.where(xp.abs(z) < delta, z, delta * xp.sign(z))
+    return core.reduce(a, near * (z - 0.5 * near), reduction=reduction, weights=weights, return_count=return_count)
 
 
 @loss("regression", inputs="two", unit="element", mean="elements", formula=r"\log\cosh(x - y)", source="Green 1990; keras.losses.LogCosh")
@@ -157,9 +157,9 @@ def log_cosh(predictions: Array, targets: Array, *, reduction: str = "mean", wei
     0.433781
     """
     a = _pair(predictions, targets)
-    xp, d = a.xp, _distance(a)
+    xp, z, d = a.xp, a["predictions"] - a["targets"], _distance(a)
     small = d < 1
-    s = xp.sinh(0.5 * xp.where(small, d, 0.0))
+    s = xp.sinh(0.5 * xp.where(small, z, 0.0))
     far = d + xp.log1p(xp.exp(-2.0 * d)) - math.log(2)
     return core.reduce(a, xp.where(small, xp.log1p(2.0 * s * s), far), reduction=reduction, weights=weights, return_count=return_count)
 

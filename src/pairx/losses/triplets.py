@@ -209,7 +209,7 @@ def triplet(
     >>> round(float(pairx.losses.triplet(x, triplets=([0, 1], [1, 0], [2, 2]))), 6)  # the second: 5 - sqrt(11.25) + 1
     1.572949
     """
-    a = core.arrays(anchor=anchor, positive=positive, negative=negative)
+    a = core.arrays(anchor=anchor, positive=positive, negative=negative, quadratic=scoring.quadratic(metric, similarity, squared))
     m = a.number("margin", margin)
     how = compared(metric, similarity, squared)
     plans.choice("mean_over", mean_over, MEAN_OVER)
