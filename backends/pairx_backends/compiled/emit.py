@@ -172,6 +172,10 @@ class Code:
         one = self.put(f"insertelement {self.vector} poison, {self.scalar} {value}, i64 0")
         return self.put(f"shufflevector {self.vector} {one}, {self.vector} poison, <{self.lanes} x i32> zeroinitializer")
 
+    def widened(self, value: Value, scalar: str) -> Value:
+        """Numbers of a type that is as wide or less, in this one's."""
+        return value if scalar == self.scalar else self.put(f"fpext {self.of(scalar)} {value} to {self.vector}")
+
     # --- control
 
     def label(self) -> str:

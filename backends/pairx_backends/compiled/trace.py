@@ -100,6 +100,8 @@ class Scalars:
     are decided while tracing.
     """
 
+    kind: type[Node] = Node
+
     def __init__(self, positive: Iterable[str] = (), present: Iterable[str] = ()) -> None:
         self._known: dict[Any, Node] = {}
         self.positive, self.present = frozenset(positive), frozenset(present) | frozenset(positive)
@@ -108,7 +110,7 @@ class Scalars:
         """The one node of this operation on these arguments."""
         key = (op, tuple(map(id, args)), value if not isinstance(value, float) else (value, math.copysign(1.0, value), value != value))
         if key not in self._known:
-            self._known[key] = Node(self, op, args, value)
+            self._known[key] = self.kind(self, op, args, value)
         return self._known[key]
 
     def input(self, name: str) -> Node:
