@@ -153,9 +153,10 @@ def test_memory_of_any_form(name: str, d: int):
     np.testing.assert_array_equal(pairx.cdist(x, y, name, out_dtype="float16"), want.astype(np.float16))
 
 
+@pytest.mark.parametrize("d", [SMALL, LARGE])
 @pytest.mark.parametrize("row", PRODUCTS, ids=row_id)
-def test_the_same_bits_for_any_number_of_threads(row: Metric):
-    x, y = samples(row.domain, (700, SMALL), "float32", 1), samples(row.domain, (650, SMALL), "float32", 2)
+def test_the_same_bits_for_any_number_of_threads(row: Metric, d: int):
+    x, y = samples(row.domain, (700, d), "float32", 1), samples(row.domain, (650, d), "float32", 2)
     with pairx.options(threads=1):
         want, alone = in_machine_code(row, x, y), in_machine_code(row, x, None)
     for threads in (2, 5):

@@ -217,7 +217,8 @@ class Product(Kernel):
             def part(low: int, high: int) -> None:
                 given = [high - low, d, a.ctypes.data + low * a.strides[0], a.strides[0] // size, 0 if w is None else w.ctypes.data]
                 given += [whole[low:].ctypes.data for whole in (*panels, *found)]
-                run(np.array(given, np.int64).ctypes.data)
+                slots = np.array(given, np.int64)
+                run(slots.ctypes.data)
 
             each(part, n, max(PIECE // d, 1))
         # Of the numbers whole vectors are read.
