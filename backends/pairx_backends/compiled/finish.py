@@ -279,10 +279,15 @@ def crew(threads: int) -> Iterator[Each]:
                 work(start, min(start + step, rows))
 
         others = [pool.submit(draw) for _ in range(min(threads, -(-rows // step)) - 1)]
-        draw()
-        for other in others:
-            if not other.cancel():
-                other.result()
+        try:
+            draw()
+            for other in others:
+                if not other.cancel():
+                    other.result()
+        except BaseException:
+            with lock:
+                todo = iter(range(0))  # the others stop after the piece they are at
+            raise
 
     try:
         yield each
