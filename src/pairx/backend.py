@@ -133,6 +133,8 @@ class Backend:
     compiler
         ``compiler(rule, tensors, asked)``: the kernels of the compiled engine for a rule and the call's arrays, or why there are
         none; ``asked`` where the caller chose the engine. A library that traces says here whether its traced calls may.
+    product
+        ``product(rule, tensors)``: what runs a plain matrix product with machine code after it, or why there is nothing.
     host
         An array's memory as a NumPy array, for the compiled engine; a copy where NumPy lacks the dtype.
     guest
@@ -186,6 +188,7 @@ class Backend:
     threads: bool = False
     quiet: Callable[[], Any] = nullcontext
     compiler: Callable[[Any, tuple[Array, ...], bool], Any] = lambda rule, tensors, asked: "the library has no compiled engine"
+    product: Callable[[Any, tuple[Array, ...]], Any] = lambda rule, tensors: "the library has no compiled engine"
     host: Callable[[Array], Any] = _same
     guest: Callable[[Any], Array] = _same
     substitutes: bool = False

@@ -239,6 +239,12 @@ def assemble(
             found = costs(rule, other, axes, backend.shape(x)[-1], size, grad)
             if plans.smallest(axes, layout, *found) < least:
                 (chosen, reason, kernel), (cost, grad_cost) = (other, why, None), found
+    if chosen == "native" and rule.matrix and row.product == "dot" and not (traced or grad) and math.prod(axes) >= FINISH_FROM:
+        found = backend.product(rule, tensors)
+        if not isinstance(found, str) and (found.ready() or math.prod(axes) >= COMPILE_FROM // 8):
+            kernel, reason = found, f"{reason}; the rest in machine code"
+            in_place = layout == "matrix" and out is None and rule.answer == rule.compute
+            cost = following(rule, in_place, backend.shape(x)[-1], size)
     notes = tuple(n for n in (backend.lowered(x),) if n)
     plan = plans.make(
         axes=axes,
@@ -249,15 +255,15 @@ def assemble(
         itemsize=backend.itemsize(rule.answer),
         max_bytes=max_bytes,
         # Values have the same bits for any tile; sums of gradients do not, so their tiles must not depend on the threads.
-        tile_bytes=max(kernel.tile_bytes // plans.thread_count(), 1 << 20)
-        if kernel is not None
-        else max(PRODUCT_BYTES, backend.tile_bytes)
+        tile_bytes=max(PRODUCT_BYTES, backend.tile_bytes)
         if chosen == "native"
+        else max(kernel.tile_bytes // plans.thread_count(), 1 << 20)
+        if kernel is not None
         else backend.tile_bytes,
         grad_bytes=kernel.tile_bytes if kernel is not None else None if row.product == "dot" else backend.tile_bytes,
         free=lambda: backend.free_bytes(backend.device(x)) or free_ram(),
         allocates=allocates and out is None and not backend.lazy,
-        threads=plans.thread_count() if kernel is not None or (backend.threads and chosen == "array") else 1,
+        threads=plans.thread_count() if chosen == "compiled" or (backend.threads and chosen == "array") else 1,
         tiled=not (traced and backend.whole),
         op=op,
         metric=row.name,
@@ -270,6 +276,8 @@ def assemble(
         zero_self=row.zero_self and not rule.omit,
         notes=notes,
     )
+    if chosen == "native" and kernel is not None:
+        plan = replace(plan, threads=plans.thread_count())  # which share one tile after the other
     limit = min(plan.max_bytes, backend.tile_bytes)
     d = backend.shape(x)[-1]
     each = (row.buffers + 4) * size * (d if isinstance(d, int) else 1024) + 64
@@ -317,6 +325,8 @@ PRODUCT_FROM = 512
 """From so many features on a matrix product is faster than differences, cancellation and all: measured, see docs/design.md."""
 
 
+FINISH_FROM = 1 << 15
+"""From so many pairs on machine code after a product saves more than it takes to call it."""
 PRODUCT_BYTES = 32 << 20
 """Scratch of a tile of the native engine: its rows are prepared for each tile again, which is little only where it has many pairs."""
 
@@ -374,3 +384,11 @@ def costs(rule: Rule, engine: str, axes: tuple[Any, ...], d: Any, size: int, gra
         forward = Cost(broadcast + answer + (24 if robust else 0), prepared)
         backward = Cost(2 * broadcast + (4 + 2 * robust) * d * size + answer, 2 * prepared)
     return forward, backward if grad else None
+
+
+def following(rule: Rule, in_place: bool, d: int, size: int) -> Cost:
+    """Scratch bytes of the native engine with machine code after its products: some rows of these, and the prepared rows."""
+    counts = rule.metric.domain == "boolean"
+    several = counts and rule.weighted
+    product = 8 * size if several else 4 if counts or not in_place else 1  # in place the distances take over its memory
+    return Cost(product + (0 if in_place else 2 * size), (6 if several else 3) * d * size + 64)

@@ -450,7 +450,7 @@ def run(task: Task, out: Array | None = None) -> Array:
             else:
                 store(task, tile, task.forward(x, y, *task.aux), out)
 
-    if plan.threads == 1:
+    if plan.threads == 1 or (kernel is not None and kernel.alone):
         work()
         return out
     # Each thread draws its tiles; to submit thousands of them would give Ctrl-C a lock of the pool to break into.

@@ -65,6 +65,16 @@ def compiler(rule: Rule) -> Kernel | str:
         return f"metric {row.name!r} is not compiled: {error}"
 
 
+def product(rule: Rule, matmul: Callable[[Array, Array, Array], Any]) -> Any:
+    """What runs the matrix products of a rule, those of large rows by ``matmul``, or why there is nothing: see :mod:`.finish`."""
+    why = missing()
+    if why:
+        return why
+    from . import finish
+
+    return finish.product(rule, matmul)
+
+
 @lru_cache(256)
 def _kernel(row: Metric, params: tuple[tuple[str, Any], ...], scalar: str, weighted: bool, omit: bool) -> Kernel:
     return Kernel(row, params, scalar, weighted, omit)
@@ -98,6 +108,8 @@ class Kernel:
     """The functions of one metric with its parameters, for one dtype; each is compiled when it is first needed."""
 
     tile_bytes = 16 << 20
+    alone = False
+    """It shares out a tile between the threads itself: one tile at a time."""
 
     def __init__(
         self, row: Metric, params: tuple[tuple[str, Any], ...], scalar: str, weighted: bool, omit: bool, known: Known = ""
@@ -110,7 +122,7 @@ class Kernel:
         self.prepared = self.pieces.prepare is not None or row.scale == "row"
         self.rule = Rule(row, dict(params), self.dtype, self.dtype, True, omit, weighted)
         probe = np.ones((1, 2), self.dtype)
-        panels, stats = engine.rows(NUMPY, self.rule, self.pieces, probe, None)
+        panels, stats = engine.rows(NUMPY, self.rule, self.pieces, probe, probe[0] if weighted else None)
         self.free = {k: np.array([v], self.dtype) for k, v in params if k in FREE}
         fixed = tuple(p for p in params if p[0] not in FREE)
         recipe = kernels.Recipe(row, fixed, scalar, jit.lanes(scalar), weighted, omit, len(panels), len(stats), tuple(self.free), known)
@@ -221,15 +233,15 @@ class Kernel:
             place[..., i, i] = np.where(np.isnan(place[..., i, i]), math.nan, 0.0)
         if tile.kind == "mirror":
             assert target is not None
-            target[plans.mirrored(tile)] = np.swapaxes(place, -1, -2)
+            for at in np.ndindex(*place.shape[:-2]):
+                lead = tuple(start + i for i, (start, _) in zip(at, tile.spans, strict=False))
+                self.mirror(target[lead], *tile.spans[-2], *tile.spans[-1])
 
     def _batches(self, x: Array, y: Array, w: Array | None, out: Array, diagonal: bool) -> None:
-        """Each matrix of a batch; ``diagonal`` computes the upper triangle and mirrors it."""
+        """Each matrix of a batch; ``diagonal``: the upper triangle, and its mirror image."""
         for place in np.ndindex(*out.shape[:-2]):
             left, right = x[_own(place, x)], y[_own(place, y)]
             self.values(left, left if x is y else right, w, out[place], diagonal)
-            if diagonal:
-                self.mirror(out[place])
 
     def rows(self, a: Array, w: Array | None) -> tuple[list[Array], list[Array]]:
         """The panels and numbers of the rows of one side, each with its features side by side."""
@@ -280,7 +292,10 @@ class Kernel:
         return out
 
     def values(self, x: Array, y: Array, w: Array | None, out: Array, upper: bool = False) -> None:
-        """Distances of all rows of x and y, (m, d) and (n, d), into ``out``, whose columns lie side by side."""
+        """Distances of all rows of x and y, (m, d) and (n, d), into ``out``, whose columns lie side by side.
+
+        ``upper``: those above the diagonal, and their mirror image.
+        """
         m, n = out.shape
         if m == 0 or n == 0:
             return
@@ -321,6 +336,8 @@ class Kernel:
             a[index[name]] = sums.ctypes.data
         if self.function("forward")(a.ctypes.data) and self.repairs:
             self.function("repair")(a.ctypes.data)
+        if upper:
+            self.mirror(out)
 
     def _sums(self, a: Array, w: Array | None, pad: int) -> Array:
         """The sum of each row, as ``Definition.apart`` wants it; some zeros after the last."""
@@ -364,9 +381,11 @@ class Kernel:
 
         return call
 
-    def mirror(self, out: Array) -> None:
-        """The triangle below the diagonal from that above it."""
-        a = np.array([out.shape[0], out.ctypes.data, out.strides[0] // self.dtype.itemsize], np.int64)
+    def mirror(self, out: Array, top: int = 0, bottom: int | None = None, first: int = 0, stop: int | None = None) -> None:
+        """The triangle below the diagonal from that above it; or only what comes of some rows and columns."""
+        n = out.shape[0]
+        given = [top, n if bottom is None else bottom, first, n if stop is None else stop]
+        a = np.array([out.ctypes.data, out.strides[0] // self.dtype.itemsize, *given], np.int64)
         self.function("mirror")(a.ctypes.data)
 
     # --- gradients

@@ -229,6 +229,10 @@ class Code:
         found = self.call(f"llvm.vector.reduce.smax.{kind}", self.element, (self.whole, self.bits(a))) if self.lanes > 1 else self.bits(a)
         return self.put(f"bitcast {self.element} {found} to {self.scalar}")
 
+    def widened(self, value: Value, scalar: str) -> Value:
+        """Numbers of a type that is as wide or less, in this one's."""
+        return value if scalar == self.scalar else self.put(f"fpext {self.of(scalar)} {value} to {self.vector}")
+
     # --- control
 
     def label(self) -> str:

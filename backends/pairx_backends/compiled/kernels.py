@@ -538,25 +538,34 @@ def _again(code: Code, definition: Definition, names: Slots, pair: Any, given: t
 
 
 def mirror(scalar: str) -> str:
-    """``out[j, i] = out[i, j]`` for j > i, in blocks that stay in the cache."""
-    code = Code(scalar, 1)
-    names = MIRROR
-    n, out, stride = names.read(code, "n"), names.read(code, "out", "ptr"), names.read(code, "stride")
-    step = 32
-    with code.loop("0", n, step) as ib, code.loop(ib, n, step) as jb:
-        i_stop, j_stop = (code.smaller(code.put(f"add i64 {b}, {step}"), n) for b in (ib, jb))
-        with code.loop(ib, i_stop) as i:
+    """``out[j, i] = out[i, j]`` for top <= i < bottom and j > i, first <= j < stop.
+
+    Some columns at a time, down the rows: each is written as one run of memory, and what is read comes by whole pieces of a line.
+    """
+    code, step = Code(scalar, 1), 8
+    out, stride, top, bottom, first, stop = (MIRROR.read(code, s, "ptr" if s == "out" else "i64") for s in MIRROR.names)
+    with code.loop(first, stop, step) as j:
+        end = code.smaller(code.put(f"add i64 {j}, {step}"), stop)
+        rows = [code.at(out, code.put(f"mul i64 {code.put(f'add i64 {j}, {b}')}, {stride}")) for b in range(step)]
+        whole = code.put(f"icmp eq i64 {code.put(f'sub i64 {end}, {j}')}, {step}")
+        above = code.put(f"select i1 {whole}, i64 {code.smaller(j, bottom)}, i64 {top}")
+        with code.loop(top, above) as i:
+            source = code.at(code.at(out, code.put(f"mul i64 {i}, {stride}")), j)
+            values = [code.load(code.at(source, str(b)), scalar) for b in range(step)]
+            for value, row in zip(values, rows, strict=True):
+                code.store(value, scalar, code.at(row, i))
+        with code.loop(above, code.smaller(end, bottom)) as i:  # next to the diagonal, and columns that are left over
             after = code.put(f"add i64 {i}, 1")
-            start = code.put(f"select i1 {code.put(f'icmp sgt i64 {jb}, {after}')}, i64 {jb}, i64 {after}")
-            row = code.at(out, code.put(f"mul i64 {i}, {stride}"))
-            with code.loop(start, j_stop) as j:
-                value = code.load(code.at(row, j), scalar)
-                code.store(value, scalar, code.at(out, code.put(f"add i64 {code.put(f'mul i64 {j}, {stride}')}, {i}")))
+            start = code.put(f"select i1 {code.put(f'icmp sgt i64 {j}, {after}')}, i64 {j}, i64 {after}")
+            source = code.at(out, code.put(f"mul i64 {i}, {stride}"))
+            with code.loop(start, end) as k:
+                value = code.load(code.at(source, k), scalar)
+                code.store(value, scalar, code.at(out, code.put(f"add i64 {code.put(f'mul i64 {k}, {stride}')}, {i}")))
     code.do("ret i64 0")
     return module([code], [code.function("mirror", "ptr %a", "i64")])
 
 
-MIRROR = Slots("n", "out", "stride")
+MIRROR = Slots("out", "stride", "top", "bottom", "first", "stop")
 
 
 def pack(scalar: str, width: int) -> str:

@@ -100,6 +100,8 @@ class Scalars:
     are decided while tracing. ``moderate`` are 0 or more, and their products are safe.
     """
 
+    kind: type[Node] = Node
+
     def __init__(self, positive: Iterable[str] = (), present: Iterable[str] = (), moderate: Iterable[str] = ()) -> None:
         self._known: dict[Any, Node] = {}
         self.moderate = frozenset(moderate)
@@ -109,7 +111,7 @@ class Scalars:
         """The one node of this operation on these arguments."""
         key = (op, tuple(map(id, args)), value if not isinstance(value, float) else (value, math.copysign(1.0, value), value != value))
         if key not in self._known:
-            self._known[key] = Node(self, op, args, value)
+            self._known[key] = self.kind(self, op, args, value)
         return self._known[key]
 
     def input(self, name: str) -> Node:

@@ -232,6 +232,16 @@ def compiler(rule: Rule, tensors: tuple[Array, ...], asked: bool) -> Any:
     return compiled.compiler(rule)
 
 
+def product(rule: Rule, tensors: tuple[Array, ...]) -> Any:
+    """A matrix product of arrays on one processor, on views as NumPy has it, and machine code after it."""
+    where = tensors[0].device
+    if not isinstance(where, jax.Device) or where.platform != "cpu":
+        return f"the arrays are on {where}"
+    from pairx_backends import numpy
+
+    return numpy.product(rule, tensors)
+
+
 def _in_machine_code(task: Task) -> Array:
     """The walk of the compiled engine on the arrays' own memory, into a buffer that becomes the result without a copy."""
     y = None if task.y is None else np.asarray(task.y)
@@ -499,6 +509,7 @@ BACKEND = Backend(
     devices=lambda: tuple(str(d) for d in jax.devices()),
     writable=False,
     compiler=compiler,
+    product=product,
     substitutes=True,
     blockwise=blockwise,
     blocksum=blocksum,

@@ -73,6 +73,13 @@ def compiler(rule: Rule, tensors: tuple[Any, ...], asked: bool) -> Any:
     return compiled.compiler(rule)
 
 
+def product(rule: Rule, tensors: tuple[Any, ...]) -> Any:
+    """NumPy's matrix product, and machine code after it."""
+    from pairx_backends import compiled
+
+    return compiled.product(rule, np.matmul)
+
+
 BACKEND = Backend(
     name="numpy",
     xp=xp,
@@ -87,4 +94,5 @@ BACKEND = Backend(
     threads=True,
     quiet=quiet,
     compiler=compiler,
+    product=product,
 )

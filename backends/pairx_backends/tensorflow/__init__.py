@@ -167,6 +167,15 @@ def compiler(rule: Rule, tensors: tuple[Array, ...], asked: bool) -> Any:
     return compiled.compiler(rule)
 
 
+def product(rule: Rule, tensors: tuple[Array, ...]) -> Any:
+    """A matrix product of tensors in main memory, on views as NumPy has it, and machine code after it."""
+    if not eager.is_host(tensors[0]):
+        return f"the tensors are on {device(tensors[0])}"
+    from pairx_backends import numpy
+
+    return numpy.product(rule, tensors)
+
+
 def uniform(rng: Any, shape: tuple[Any, ...], like: Array, dtype: Any) -> Array | None:
     """Of a tf.random.Generator."""
     return rng.uniform(shape, dtype=dtype) if isinstance(rng, tf.random.Generator) else None
@@ -193,6 +202,7 @@ BACKEND = Backend(
     lowered=lowered,
     writable=False,
     compiler=compiler,
+    product=product,
     blockwise=blockwise,
     blocksum=blocksum,
     uniform=uniform,

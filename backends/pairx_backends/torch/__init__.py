@@ -136,6 +136,19 @@ def compiler(rule: Rule, tensors: tuple[Any, ...], asked: bool) -> Any:
     return compiled.compiler(rule)
 
 
+def _matmul(a: Any, b: Any, out: Any) -> None:
+    torch.matmul(torch.from_numpy(a), torch.from_numpy(b), out=torch.from_numpy(out))
+
+
+def product(rule: Rule, tensors: tuple[Any, ...]) -> Any:
+    """Torch's matrix product of tensors in main memory, and machine code after it."""
+    if tensors[0].device.type != "cpu":
+        return f"the tensors are on {tensors[0].device}"
+    from pairx_backends import compiled
+
+    return compiled.product(rule, _matmul)
+
+
 def uniform(rng: Any, shape: tuple[Any, ...], like: Any, dtype: Any) -> Any:
     """Of a torch.Generator."""
     if not isinstance(rng, torch.Generator):
@@ -160,6 +173,7 @@ BACKEND = Backend(
     lowered=lowered,
     shares=_shares,
     compiler=compiler,
+    product=product,
     host=host,
     guest=torch.from_numpy,
     whole=True,
