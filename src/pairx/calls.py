@@ -260,7 +260,7 @@ def assemble(
         else max(kernel.tile_bytes // plans.thread_count(), 1 << 20)
         if kernel is not None
         else backend.tile_bytes,
-        grad_bytes=kernel.tile_bytes if kernel is not None else None if row.product == "dot" else backend.tile_bytes,
+        grad_bytes=kernel.grad_bytes if kernel is not None else None if row.product == "dot" else backend.tile_bytes,
         free=lambda: backend.free_bytes(backend.device(x)) or free_ram(),
         allocates=allocates and out is None and not backend.lazy,
         threads=plans.thread_count() if chosen == "compiled" or (backend.threads and chosen == "array") else 1,

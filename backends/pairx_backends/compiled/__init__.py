@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from importlib.util import find_spec
@@ -28,6 +27,7 @@ from pairx.plan import Tile
 from pairx_backends.numpy import BACKEND as NUMPY
 
 from .known import Known, ahead, moderate, ordinary
+from .threads import share
 
 if TYPE_CHECKING:
     from .kernels import Definition
@@ -107,7 +107,8 @@ def warm(rows: Iterable[Metric], dtypes: Iterable[str], gradients: bool = True) 
 class Kernel:
     """The functions of one metric with its parameters, for one dtype; each is compiled when it is first needed."""
 
-    tile_bytes = 16 << 20
+    grad_bytes = 16 << 20
+    """Scratch of a tile of gradients, where the budget allows it."""
     alone = False
     """It shares out a tile between the threads itself: one tile at a time."""
 
@@ -137,6 +138,11 @@ class Kernel:
         self.sloped = not pullback.direct(self.definition)
         self._functions: dict[str, Callable[[int], int]] = {}
 
+    @property
+    def tile_bytes(self) -> int:
+        """Scratch of a tile, where the budget allows it; large where its rows take long to prepare, which each tile does anew."""
+        return 64 << 20 if self.special is not None and self.special.alone else 16 << 20
+
     @cached_property
     def special(self) -> Kernel | None:
         """The kernel for numbers of which something is known, where that takes less time: no tests, and logarithms ahead."""
@@ -145,8 +151,14 @@ class Kernel:
             return None
         positive = self.row.domain == "nonnegative" and recipe.scalar == "float"
         known: Known = "moderate" if self.row.scale in ("pair", "term") else "ordinary" if positive else "present"
-        found = Kernel(self.row, tuple(sorted(self.rule.params.items())), recipe.scalar, recipe.weighted, False, known)
-        return found if found.definition.recipe.ahead or found.definition.weight < self.definition.weight else None
+        given = (self.row, tuple(sorted(self.rule.params.items())), recipe.scalar, recipe.weighted, False, known)
+        if known == "ordinary":
+            from .beside import Beside
+
+            rich = Beside(*given)
+            return rich if rich.definition.recipe.ahead else None
+        found = Kernel(*given)
+        return found if found.definition.weight < self.definition.weight else None
 
     @property
     def invertible(self) -> bool:
@@ -224,10 +236,10 @@ class Kernel:
         place = None if target is None else target[plans.whole(tile)]
         if place is None or (place.shape[-1] > 1 and place.strides[-1] != place.itemsize) or not place.flags.aligned:
             place = np.empty([b - a for a, b in tile.spans], self.dtype)
-            self._batches(left, right, w, place, False)
+            self._batches(left, right, w, place, False, plan.threads)
             engine.store(task, tile, backend.guest(place), out)
             return
-        self._batches(left, right, w, place, diagonal)
+        self._batches(left, right, w, place, diagonal, plan.threads)
         if diagonal and plan.zero_self:
             i = np.arange(place.shape[-1])
             place[..., i, i] = np.where(np.isnan(place[..., i, i]), math.nan, 0.0)
@@ -237,11 +249,11 @@ class Kernel:
                 lead = tuple(start + i for i, (start, _) in zip(at, tile.spans, strict=False))
                 self.mirror(target[lead], *tile.spans[-2], *tile.spans[-1])
 
-    def _batches(self, x: Array, y: Array, w: Array | None, out: Array, diagonal: bool) -> None:
+    def _batches(self, x: Array, y: Array, w: Array | None, out: Array, diagonal: bool, threads: int) -> None:
         """Each matrix of a batch; ``diagonal``: the upper triangle, and its mirror image."""
         for place in np.ndindex(*out.shape[:-2]):
             left, right = x[_own(place, x)], y[_own(place, y)]
-            self.values(left, left if x is y else right, w, out[place], diagonal)
+            self.values(left, left if x is y else right, w, out[place], diagonal, threads)
 
     def rows(self, a: Array, w: Array | None) -> tuple[list[Array], list[Array]]:
         """The panels and numbers of the rows of one side, each with its features side by side."""
@@ -251,33 +263,6 @@ class Kernel:
         with NUMPY.quiet():
             panels, stats = engine.rows(NUMPY, self.rule, self.pieces, a, w)
         return list(panels), [np.ascontiguousarray(s[..., 0]) for s in stats]
-
-    def _beside(self, a: Array, w: Array | None, side: Literal["x", "y"]) -> tuple[Array, list[Array]]:
-        """The one panel of a side with what is computed ahead beside each number, that of y packed; and the numbers of the rows."""
-        (n, d), count = a.shape, len(self.definition.recipe.beside(side))
-        stats: list[list[Array]] = []
-        found = np.empty((n, d * count) if side == "x" else (-(-n // self.width), d * count, self.width), self.dtype)
-        step = max(1, 2**13 // (d * self.width)) * self.width  # some rows at a time, since that takes float64
-        for start in range(0, n, step):
-            rows = a[start : start + step]
-            if side == "x":
-                found[start : start + step] = self._block(rows, w, side, stats)
-            else:
-                self.packed(self._block(rows, w, side, stats), found[start // self.width :])
-        return found, [np.concatenate(s).astype(self.dtype) for s in zip(*stats, strict=True)]
-
-    def _block(self, a: Array, w: Array | None, side: Literal["x", "y"], stats: list[list[Array]]) -> Array:
-        """The same of some rows, not packed."""
-        x, kinds = np.ascontiguousarray(a, np.float64), self.definition.recipe.beside(side)
-        if self.pieces.prepare is not None:  # ordinary rows need no scaling before it
-            (x,), numbers = self.pieces.prepare(x, w)
-            stats.append([s[..., 0] for s in numbers])
-        found = np.empty((*x.shape, len(kinds)), self.dtype)
-        if "" in kinds:
-            found[..., 0] = x
-        for place, values in enumerate(ahead(self.definition.recipe.ahead, x, side), kinds.count("")):
-            found[..., place] = values
-        return found.reshape(len(x), -1)
 
     def packed(self, panel: Array, out: Array | None = None) -> Array:
         """(n, d) as panels of neighbouring rows."""
@@ -291,7 +276,7 @@ class Kernel:
             self.function("pack")(a.ctypes.data)
         return out
 
-    def values(self, x: Array, y: Array, w: Array | None, out: Array, upper: bool = False) -> None:
+    def values(self, x: Array, y: Array, w: Array | None, out: Array, upper: bool = False, threads: int = 1) -> None:
         """Distances of all rows of x and y, (m, d) and (n, d), into ``out``, whose columns lie side by side.
 
         ``upper``: those above the diagonal, and their mirror image.
@@ -299,16 +284,9 @@ class Kernel:
         m, n = out.shape
         if m == 0 or n == 0:
             return
-        rights: Iterable[Array]
-        if beside := len(self.definition.recipe.ahead):
-            left, sx = self._beside(x, w, "x")
-            right, sy = (self.packed(left), sx) if y is x and self.row.symmetric else self._beside(y, w, "y")
-            xs, rights = [left], [right]
-        else:
-            xs, sx = self.rows(x, w)
-            ys, sy = (xs, sx) if y is x else self.rows(y, w)
-            rights = map(self.packed, ys)
-        d = xs[0].shape[-1] // (1 + beside)
+        xs, sx = self.rows(x, w)
+        ys, sy = (xs, sx) if y is x else self.rows(y, w)
+        d = xs[0].shape[-1]
         if d == 0 and self.rule.omit:  # nothing is missing where nothing is
             out[...] = 0.0
             return
@@ -320,7 +298,7 @@ class Kernel:
         for name, value in self.free.items():
             a[index[name]] = value.ctypes.data
         held = []
-        for p, (left, right) in enumerate(zip(xs, rights, strict=True)):
+        for p, (left, right) in enumerate(zip(xs, map(self.packed, ys), strict=True)):
             if left.strides[-1] != left.itemsize or not left.flags.aligned or left.strides[0] % left.itemsize:
                 left = np.ascontiguousarray(left)
             held += [left, right]
@@ -585,15 +563,3 @@ def _own(place: tuple[int, ...], a: Array) -> tuple[int, ...]:
     """The matrix of an input for a place in the batch, whose axes broadcast."""
     lead = a.shape[:-2]
     return tuple(0 if n == 1 else p for p, n in zip(place[len(place) - len(lead) :], lead, strict=True))
-
-
-def share(work: Callable[[int, int], int], rows: int, threads: int, least: int = 16) -> list[int]:
-    """``work(start, stop)`` for pieces of the rows, on several threads; a piece is a multiple of ``least`` rows."""
-    pieces = max(1, min(threads, rows // least))
-    step = -(-rows // pieces // least) * least or least
-    spans = [(i, min(i + step, rows)) for i in range(0, rows, step)]
-    if len(spans) <= 1:
-        return [work(*s) for s in spans]
-    with ThreadPoolExecutor(len(spans) - 1, thread_name_prefix="pairx") as pool:
-        others = [pool.submit(work, *s) for s in spans[1:]]
-        return [work(*spans[0]), *(other.result() for other in others)]

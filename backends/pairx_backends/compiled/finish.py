@@ -6,18 +6,14 @@ traced as for the other kernels, and its ``finish`` is all that is written here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from threading import Lock
 from typing import Any
 
 import numpy as np
 
 from pairx import engine
-from pairx import plan as plans
 from pairx.checks import dtype_name
 from pairx.engine import Rule
 from pairx.metrics import METRICS, Metric
@@ -27,6 +23,7 @@ from . import Kernel, jit
 from .emit import Code, Value, module
 from .kernels import Definition, Slots, _store
 from .prepare import Preparation
+from .threads import Each, crew
 from .trace import order
 
 Array = Any
@@ -116,7 +113,7 @@ class Product(Kernel):
         """Small calls have no quicker way."""
         return False
 
-    def values(self, x: Array, y: Array, w: Array | None, out: Array, upper: bool = False) -> None:
+    def values(self, x: Array, y: Array, w: Array | None, out: Array, upper: bool = False, threads: int = 1) -> None:
         """Distances of all rows of x and y, (m, d) and (n, d), into ``out``, whose columns lie side by side.
 
         ``upper``: those above the diagonal, and their mirror image.
@@ -126,7 +123,7 @@ class Product(Kernel):
             return
         dtype = np.dtype(np.float32) if self.counts and d <= EXACT else self.dtype
         own = dot(_SCALARS[dtype.name]) if 0 < d * dtype.itemsize <= OWN else None
-        with NUMPY.quiet(), crew(plans.thread_count()) as each:
+        with NUMPY.quiet(), crew(threads) as each:
             left, sx = self._side(x, w, dtype, each)
             right, sy = (left, sx) if y is x else self._side(y, w, dtype, each)
             if w is not None:
@@ -253,48 +250,6 @@ class Dot(Kernel):
 def dot(scalar: str) -> Dot:
     """The products of a type of numbers."""
     return Dot(METRICS["inner_product"], (), scalar, False, False)
-
-
-Each = Callable[[Callable[[int, int], None], int, int], None]
-
-
-@contextmanager
-def crew(threads: int) -> Iterator[Each]:
-    """``each(work, rows, least)`` calls ``work(start, stop)`` for pieces of the rows, of at least so many, on threads that stay.
-
-    Each thread draws its pieces, since threads of the library may go on spinning after a product, and take half of a processor.
-    """
-    pool, lock = ThreadPoolExecutor(max(threads - 1, 1), thread_name_prefix="pairx"), Lock()
-
-    def each(work: Callable[[int, int], None], rows: int, least: int) -> None:
-        step = rows if threads == 1 else max(-(-rows // (4 * threads)), least)
-        todo = iter(range(0, rows, step))
-
-        def draw() -> None:
-            while True:
-                with lock:
-                    start = next(todo, None)
-                if start is None:
-                    return
-                work(start, min(start + step, rows))
-
-        others = [pool.submit(draw) for _ in range(min(threads, -(-rows // step)) - 1)]
-        try:
-            draw()
-            for other in others:
-                if not other.cancel():
-                    other.result()
-        except BaseException:
-            with lock:
-                todo = iter(range(0))  # the others stop after the piece they are at
-            raise
-
-    try:
-        yield each
-    except BaseException:
-        pool.shutdown(wait=True, cancel_futures=True)  # nobody may write any more
-        raise
-    pool.shutdown(wait=False)
 
 
 @dataclass(frozen=True)
