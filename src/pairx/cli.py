@@ -304,8 +304,9 @@ def warmup(
         if wrong is not None:
             raise ValueError(f"dtype={wrong!r}: expected float32 or float64; half precision is computed in float32.")
         chosen = [lookup(m) for m in metric] if metric else [*METRICS.values(), *KERNELS.values()]
-        rows = [r for r in chosen if metric or "compiled" in r.engines]
         from pairx_backends import compiled
+
+        rows = [r for r in chosen if metric or compiled.possible(r)]
 
         done = 0
         with _bar("compiling", len(rows) * len(dtypes)) as advance:

@@ -89,19 +89,35 @@ def warm(rows: Iterable[Metric], dtypes: Iterable[str], gradients: bool = True) 
         params = {k: 1.0 if v is None and k in FREE else v for k, v in row.defaults.items() if k != "V"}
         row, params = resolve(row, params)
         for dtype in dtypes:
-            kernel = compiler(Rule(row, params, dtype, dtype, True, omit=row.name == "nan_euclidean"))
-            if isinstance(kernel, str):
-                raise ValueError(f"metric={row.name!r}: {kernel}.")
-            names = ["forward", "pack", "mirror"] + ["repair"] * kernel.repairs
-            smooth = ["pull_x", "pull_y", "pull_xy"] if gradients and kernel.differentiable else []
-            before = ["slope"] + ["worth"] * kernel.invertible if kernel.sloped and smooth else []
-            for name in names + smooth + before:
+            found = _warm(Rule(row, params, dtype, dtype, True, omit=row.name == "nan_euclidean"), gradients)
+            if isinstance(found, str):
+                raise ValueError(f"metric={row.name!r}: {found}.")
+            for kernel, name in found:
                 kernel.function(name)
                 yield row.name, dtype, name
-            if kernel.special is not None:
-                for name in ["forward", "pack", *(smooth if kernel.special.smooth else [])]:
-                    kernel.special.function(name)
-                    yield row.name, dtype, f"special {name}"
+
+
+def possible(row: Metric) -> bool:
+    """Whether any machine code belongs to a metric: its own, or what follows its product."""
+    if missing() or row.product != "dot":
+        return "compiled" in row.engines
+    return not isinstance(product(Rule(row, dict(row.defaults), "float32", "float32", True), np.matmul), str)
+
+
+def _warm(rule: Rule, gradients: bool) -> list[tuple[Kernel, str]] | str:
+    """The functions that calls of a rule need, or why there are none."""
+    if rule.metric.product == "dot":
+        after = product(rule, np.matmul)
+        return after if isinstance(after, str) else [(after, n) for n in after.names] + [(after.own, n) for n in ("forward", "pack")]
+    kernel = compiler(rule)
+    if isinstance(kernel, str):
+        return kernel
+    names = ["forward", "pack", "mirror"] + ["repair"] * kernel.repairs
+    smooth = ["pull_x", "pull_y", "pull_xy"] if gradients and kernel.differentiable else []
+    before = ["slope"] + ["worth"] * kernel.invertible if kernel.sloped and smooth else []
+    special = kernel.special
+    more = [] if special is None else [(special, n) for n in ["forward", "pack", *(smooth if special.smooth else [])]]
+    return [*((kernel, name) for name in names + smooth + before), *more]
 
 
 class Kernel:

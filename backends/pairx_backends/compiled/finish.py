@@ -97,11 +97,16 @@ class Product(Kernel):
 
     @cached_property
     def _kept(self) -> bool:
-        return all(jit.kept(self.text(name)) for name in self.names) and jit.kept(dot(self._given).text("forward"))
+        return all(jit.kept(self.text(name)) for name in self.names) and jit.kept(self.own.text("forward"))
 
     @property
     def _given(self) -> str:
         return "float" if self.counts else self.definition.recipe.scalar
+
+    @property
+    def own(self) -> Dot:
+        """The products of small rows."""
+        return dot(self._given)
 
     @property
     def names(self) -> tuple[str, ...]:
