@@ -30,7 +30,7 @@ if importlib.util.find_spec("llvmlite") is None:
     pytest.skip("Numba is not installed", allow_module_level=True)
 
 from pairx_backends import compiled
-from pairx_backends.compiled import emit, jit, kernels, known, trace
+from pairx_backends.compiled import definition, emit, jit, known, trace
 
 STREAMING = [r for r in ROWS if "compiled" in r.engines]
 SMOOTH = [r for r in STREAMING if r.differentiable]
@@ -425,7 +425,7 @@ def test_elementary_functions(function: str, scalar: str):
     made = {"pow": lambda: a**exponent, "cbrt": lambda: a ** (1 / 3), "log_ratio": lambda: graph.log_ratio(a, 1.1)}
     node = made.get(function, lambda: getattr(graph, function)(a))()
     code = emit.Code(scalar, jit.lanes(scalar))
-    names = kernels.Slots("n", "x", "out")
+    names = definition.Slots("n", "x", "out")
     n, source, out = names.read(code, "n"), names.read(code, "x", "ptr"), names.read(code, "out", "ptr")
     with code.loop("0", n, code.lanes) as i:
         (value,) = code.expressions([node], {"a": code.load(code.at(source, i), code.vector, 4)})

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from . import Kernel
+from .kernel import Kernel
 from .known import ahead
 from .threads import crew
 

@@ -19,9 +19,11 @@ from pairx.engine import Rule
 from pairx.metrics import METRICS, Metric
 from pairx_backends.numpy import BACKEND as NUMPY
 
-from . import Kernel, jit
+from . import jit
+from .definition import Definition, Slots
 from .emit import Code, Value, module
-from .kernels import Definition, Slots, _store
+from .kernel import Kernel
+from .kernels import store
 from .prepare import Preparation
 from .threads import Each, crew
 from .trace import order
@@ -300,7 +302,7 @@ def finish(definition: Definition, given: str) -> str:
             for p in range(recipe.x_stats):
                 inputs[f"sy{p}"] = code.load(code.at(names.read(code, f"sy{p}", "ptr"), j), code.vector, 4)
             (value,) = code.expressions([definition.result], inputs)
-            _store(code, value, code.at(target, j), code.put(f"sub i64 {n}, {j}"))
+            store(code, value, code.at(target, j), code.put(f"sub i64 {n}, {j}"))
 
         with code.loop("0", whole, lanes) as j:
             vector(j, [code.load(code.at(s, j, given), code.of(given), 4) for s in sources])

@@ -16,8 +16,9 @@ import numpy as np
 from pairx import engine
 from pairx.engine import Rule
 
+from .definition import Slots
 from .emit import Code, Value, module
-from .kernels import Slots, _larger
+from .kernels import larger
 from .trace import Node, Scalars, order
 
 CHUNK = 1024
@@ -177,7 +178,7 @@ class Preparation:
         single = [code.room(self.scalar) for _ in sums]
 
         def join(s: Sum, old: Value, new: Value) -> Value:
-            return _larger(code, old, new) if s.largest else code.arith("add", old, new)
+            return larger(code, old, new) if s.largest else code.arith("add", old, new)
 
         def gather(places: list[Value], k: Value) -> None:
             values = code.expressions([s.of for s in sums], self._inputs(code, row, w, scalars, k))

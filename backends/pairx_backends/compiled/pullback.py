@@ -12,8 +12,9 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+from .definition import Definition, Recipe, Slots, slots
 from .emit import Code, Value, module
-from .kernels import Definition, Recipe, Slots, _any, _inputs, _joined, lowest, slots
+from .kernels import any_of, inputs_of, joined, lowest
 from .trace import Node, derivatives
 
 Side = Literal["x", "y", "w"]
@@ -59,16 +60,16 @@ def slope(definition: Definition) -> str:
         places = [code.smaller(code.put(f"add i64 {i}, {a}"), code.put(f"sub i64 {m}, 1")) for a in range(rows)]
         seen = _Places(code, definition) if metric.reduce == "max" else None
         if seen is None:
-            reduced = _joined(code, definition, names, places, j)
+            reduced = joined(code, definition, names, places, j)
         else:
-            reduced = _joined(code, definition, names, places, j, vectors(definition) * lanes, seen.see)
+            reduced = joined(code, definition, names, places, j, vectors(definition) * lanes, seen.see)
         for a in range(rows):
             row_c = code.put(f"mul i64 {places[a]}, {cs}")
             row_g = code.put(f"mul i64 {places[a]}, {gs}")
             for v in range(across):
                 start = code.put(f"add i64 {j}, {v * lanes}")
                 sums = reduced[a][v]
-                inputs = _inputs(code, definition, names, sums, places[a], start, count)
+                inputs = inputs_of(code, definition, names, sums, places[a], start, count)
                 # g has whole vectors in each of its rows, and so have c and the maxima.
                 inputs["g"] = code.load(code.at(g, code.put(f"add i64 {row_g}, {start}")), code.vector, 4)
                 value, *worth = code.expressions([definition.result, *factors], inputs)
@@ -130,7 +131,7 @@ def _small(code: Code, definition: Definition, value: Value) -> Value:
 
 def _raise(code: Code, odd: Value, bad: Value) -> None:
     """Set the flag if the test holds anywhere."""
-    flag = code.put(f"zext i1 {_any(code, bad)} to i64")
+    flag = code.put(f"zext i1 {any_of(code, bad)} to i64")
     code.store(code.put(f"or i64 {code.load(odd, 'i64')}, {flag}"), "i64", odd)
 
 
@@ -148,7 +149,7 @@ def _watch(
     if metric.scale != "difference":
         return
     zero = code.compare("oeq", value, code.constant(0.0))
-    with code.when(_any(code, zero)):
+    with code.when(any_of(code, zero)):
         width = definition.tile[1] * recipe.lanes
         x_row = code.at(names.read(code, "x0", "ptr"), code.put(f"mul i64 {row}, {names.read(code, 'xs0')}"))
         y0 = names.read(code, "y0", "ptr")
