@@ -49,6 +49,7 @@ class Operator:
     """The metric's parameters that are numbers: in a graph they may be symbols."""
     differentiable: bool
     tile_bytes: int = 16 << 20
+    grad_bytes: int = 16 << 20
 
     def ready(self) -> bool:
         """Whether it is taken at any size: a compiled graph has waited for a compiler already."""
