@@ -30,7 +30,7 @@ if importlib.util.find_spec("llvmlite") is None:
     pytest.skip("Numba is not installed", allow_module_level=True)
 
 from pairx_backends import compiled
-from pairx_backends.compiled import definition, emit, jit, known, trace
+from pairx_backends.compiled import Kernel, definition, emit, jit, known, trace
 
 STREAMING = [r for r in ROWS if "compiled" in r.engines]
 SMOOTH = [r for r in STREAMING if r.differentiable]
@@ -224,6 +224,22 @@ def test_distances_that_are_there_still_give_the_same_gradient(row: Metric):
     if kernel.invertible:  # they are used indeed
         off = kernel.pull(xs, ys, None, g, (True, True, False), 1, found * 1.5)
         assert kernel.definition.linear or any(np.abs(a - b).max() > 1e-3 for a, b in zip(off[0], want[0], strict=True))
+
+
+@pytest.mark.backends("torch", "tensorflow")
+def test_distances_are_kept_within_the_budget(backend: Adapter, monkeypatch):
+    used = []
+    own = Kernel._worth
+    monkeypatch.setattr(Kernel, "_worth", lambda self, *a: used.append(1) or own(self, *a))
+    x, y = samples("real", (150, 20), "float32", 1), samples("real", (140, 20), "float32", 2)
+    found = []
+    for budget, kept in (("1MB", True), ("60kB", False)):
+        used.clear()
+        with pairx.options(engine="compiled", max_bytes=budget):
+            found.append(backend.grad(lambda a, b: backend.sum(pairx.cdist(a, b)), x, y, dtype="float32"))
+        assert bool(used) is kept
+    for first, second in zip(*found, strict=True):
+        np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.backends("torch")

@@ -413,6 +413,11 @@ def store(task: Task, tile: Tile, block: Array, out: Array) -> None:
         out[plans.whole(tile)] = block
 
 
+def kept(task: Task, size: int) -> bool:
+    """Whether a result of so many bytes is kept for the backward pass: a kernel can use it, and the budget has room."""
+    return task.kernel is not None and task.kernel.invertible and size <= task.plan.max_bytes
+
+
 def known(task: Task, smooth: bool = False) -> Any:
     """The kernel for the numbers of a call, or None: see ``knowing`` of the compiled engine's kernels."""
     if task.kernel is None or task.kernel.special is None:  # nothing to choose: no look at the numbers

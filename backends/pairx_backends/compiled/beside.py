@@ -11,7 +11,7 @@ from .known import ahead
 from .threads import crew
 
 Array = Any
-BLOCK = 1 << 14
+BLOCK = 1 << 13
 """Numbers of some rows that are prepared at a time: in float64, so that nothing is lost before it matters."""
 
 

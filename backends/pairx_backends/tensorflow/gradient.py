@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -106,7 +107,7 @@ def attach(task: Task, forward: Forward, backward: Backward) -> Array:
     def call(*tensors: Array) -> Any:
         result = forward(given(task, map(tf.stop_gradient, tensors)))
         # Of most metrics the derivative can be told from the distances, which need not be computed again.
-        kept = result if not symbolic and task.kernel is not None and task.kernel.invertible else None
+        kept = result if not symbolic and engine.kept(task, result.dtype.size * math.prod(result.shape)) else None
 
         def back(g: Array) -> list[Array | None]:
             found = iter(_pull(replace(_here(task), found=kept), backward, g, _own(tensors), needed))

@@ -9,7 +9,7 @@ import torch
 from array_api_compat import torch as xp
 
 from pairx import plan as plans
-from pairx.engine import Task, cut, known, settle
+from pairx.engine import Task, cut, kept, known, settle
 from pairx.engine import run as walk
 from pairx_backends.numpy import quiet
 
@@ -83,7 +83,7 @@ class Walk(torch.autograd.Function):  # type: ignore[misc]
         ctx.save_for_backward(x, y, *aux)
         result = walk(task)
         # Of most metrics the derivative can be told from the distances, which need not be computed again if they stay as they are.
-        ctx.found = result.detach() if task.kernel is not None and task.kernel.invertible else None
+        ctx.found = result.detach() if kept(task, result.nbytes) else None
         ctx.version = result._version
         return result
 
