@@ -93,8 +93,10 @@ def page(paths: list[Path], about: dict[str, Any] | None = None) -> str:
         "; ".join([cpu, ", ".join(f"{name} {version}" for name, version in machine["versions"].items())]) + ".",
     ]
     for path in paths:
-        threads = json.loads(path.read_text())["benchmarks"][0]["extra_info"]["threads"]
+        whole = json.loads(path.read_text())
+        threads, commit = whole["benchmarks"][0]["extra_info"]["threads"], whole["commit_info"]
         text += ["", f"## {threads} thread{'s' * (threads > 1)}"]
+        text += ["", f"Commit {commit['id'][:7]} of {commit['time'][:16].replace('T', ', ')}."]
         for title, lines in (("Distances", rows(read(path))), ("Losses", loss_rows(read(path, losses=True)))):
             if len(lines) > 2:
                 text += ["", f"### {title}", "", *lines]
