@@ -101,6 +101,12 @@ def quadratic(metric: Any, similarity: str | None, squared: bool = False) -> boo
     return squared or similarity == "dot" or metric == "sqeuclidean"
 
 
+def edges(metric: Any, similarity: str | None, *, cosine: bool = False, squared: bool = False) -> dict[str, bool]:
+    """What :func:`_core.arrays` is to know of a loss that cuts what overflows; ``cosine``: its own choice is one, which cannot."""
+    safe = similarity == "cosine" or (cosine and metric is None and similarity is None)
+    return {"quadratic": quadratic(metric, similarity, squared), "bounded": not safe}
+
+
 def unit(a: Arrays, x: Array) -> Array:
     """Rows of length 1; a zero row stays 0, with gradient 0. No epsilon, and nothing overflows."""
     from ..engine import largest

@@ -106,9 +106,7 @@ def soft_nearest_neighbors(
     >>> round(float(pairx.losses.soft_nearest_neighbors(x, [0, 0, 1])), 6)
     0.313262
     """
-    a = core.arrays(
-        x=x, y=y, quadratic=scoring.quadratic(metric, similarity, metric is None and similarity is None), bounded=similarity != "cosine"
-    )
+    a = core.arrays(x=x, y=y, **scoring.edges(metric, similarity, squared=metric is None and similarity is None))
     scale = core.temperature(a, temperature)
     how = scoring.score(metric, similarity, default_metric="sqeuclidean")
     batch = Batch(a, "x", "y", labels=labels, y_labels=y_labels, positives=positives, score=how, max_bytes=max_bytes)
@@ -192,9 +190,7 @@ def nca(
     >>> round(float(pairx.losses.nca(x, [0, 0, 1], log=False)), 6)
     -0.731059
     """
-    a = core.arrays(
-        x=x, y=y, quadratic=scoring.quadratic(metric, similarity, metric is None and similarity is None), bounded=similarity != "cosine"
-    )
+    a = core.arrays(x=x, y=y, **scoring.edges(metric, similarity, squared=metric is None and similarity is None))
     how = scoring.score(metric, similarity, default_metric="sqeuclidean")
     batch = Batch(a, "x", "y", labels=labels, y_labels=y_labels, positives=positives, score=how, max_bytes=max_bytes)
     scale = core.Scale(1.0, False)

@@ -101,9 +101,7 @@ def proxy_nca(
     >>> round(float(pairx.losses.proxy_nca(np.array([[2.0, 0.0]]), proxies, [0])), 6)
     0.126928
     """
-    a = core.arrays(
-        x=x, proxies=proxies, quadratic=scoring.quadratic(metric, similarity), bounded=metric is not None or similarity == "dot"
-    )
+    a = core.arrays(x=x, proxies=proxies, **scoring.edges(metric, similarity, cosine=True))
     factor = a.number("scale", scale, positive=True)
     how = scoring.score(metric, similarity, default_similarity="cosine")
     if metric is None and similarity is None:
@@ -200,9 +198,7 @@ def proxy_anchor(
     >>> round(float(pairx.losses.proxy_anchor(x, x, [0, 1], scale=1.0, margin=0.0)), 6)
     1.006409
     """
-    a = core.arrays(
-        x=x, proxies=proxies, quadratic=scoring.quadratic(metric, similarity), bounded=metric is not None or similarity == "dot"
-    )
+    a = core.arrays(x=x, proxies=proxies, **scoring.edges(metric, similarity, cosine=True))
     settings = (a.number("scale", scale, positive=True), a.number("margin", margin))
     how = scoring.score(metric, similarity, default_similarity="cosine")
     count, _ = vectors_of(a, "proxies", False)

@@ -126,7 +126,7 @@ def ranked_list(
     >>> round(float(pairx.losses.ranked_list(x, [0, 0, 1])), 6)
     0.604738
     """
-    a = core.arrays(x=x, y=y, quadratic=scoring.quadratic(metric, similarity), bounded=similarity != "cosine")
+    a = core.arrays(x=x, y=y, **scoring.edges(metric, similarity))
     core.vectors(a, *(["x", "y"] if y is not None else ["x"]))
     settings = (
         a.number("alpha", alpha),
@@ -435,7 +435,7 @@ def smooth_ap(
     >>> round(float(pairx.losses.smooth_ap(x, [0, 0, 1])), 6)
     0.5
     """
-    a = core.arrays(x=x, y=y, quadratic=scoring.quadratic(metric, similarity), bounded=metric is not None or similarity == "dot")
+    a = core.arrays(x=x, y=y, **scoring.edges(metric, similarity, cosine=True))
     t = a.number("temperature", temperature, positive=True, zero_ok=False)
     how = scoring.score(metric, similarity, default_similarity="cosine")
     batch = _cosine_batch(a, labels, y_labels, positives, negatives, max_bytes, how)

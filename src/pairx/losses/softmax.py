@@ -95,7 +95,7 @@ def supcon(
     >>> round(float(pairx.losses.supcon(x, [0, 0, 1], temperature=1.0)), 6)
     0.313262
     """
-    a = core.arrays(x=x, y=y, quadratic=scoring.quadratic(metric, similarity), bounded=metric is not None or similarity == "dot")
+    a = core.arrays(x=x, y=y, **scoring.edges(metric, similarity, cosine=True))
     scale = core.temperature(a, temperature)
     how = scoring.score(metric, similarity, default_similarity="cosine")
     batch = Batch(
@@ -216,7 +216,7 @@ def nt_xent(
     >>> round(float(pairx.losses.nt_xent(x[:2], y=x[1:], temperature=1.0)), 6)
     1.171149
     """
-    a = core.arrays(x=x, y=y, quadratic=scoring.quadratic(metric, similarity), bounded=metric is not None or similarity == "dot")
+    a = core.arrays(x=x, y=y, **scoring.edges(metric, similarity, cosine=True))
     scale = core.temperature(a, temperature)
     how = scoring.score(metric, similarity, default_similarity="cosine")
     if labels is None and positives is None and y is not None:
@@ -364,7 +364,7 @@ def multi_positive(
             return_count=return_count,
             max_bytes=max_bytes,
         )
-    a = core.arrays(x=x, y=y, quadratic=scoring.quadratic(metric, similarity), bounded=metric is not None or similarity == "dot")
+    a = core.arrays(x=x, y=y, **scoring.edges(metric, similarity, cosine=True))
     scale = core.temperature(a, temperature)
     how = scoring.score(metric, similarity, default_similarity="cosine")
     batch = Batch(a, "x", "y", positives=positives, negatives=negatives, score=how, max_bytes=max_bytes)

@@ -100,7 +100,7 @@ def multi_similarity(
     >>> round(float(pairx.losses.multi_similarity(x, [0, 0, 1], base=1.0)), 6)
     0.231049
     """
-    a = core.arrays(x=x, y=y, quadratic=scoring.quadratic(metric, similarity), bounded=metric is not None or similarity == "dot")
+    a = core.arrays(x=x, y=y, **scoring.edges(metric, similarity, cosine=True))
     xp = a.xp
     learnt = Learnt(a, {"alpha": _POSITIVE, "beta": _POSITIVE}, alpha=alpha, beta=beta, base=base)
     how = scoring.score(metric, similarity, default_similarity="cosine")
@@ -184,7 +184,7 @@ def circle(
     >>> round(float(pairx.losses.circle(x, [0, 0, 1], gamma=1.0)), 6)
     0.545893
     """
-    a = core.arrays(x=x, y=y, quadratic=scoring.quadratic(metric, similarity), bounded=metric is not None or similarity == "dot")
+    a = core.arrays(x=x, y=y, **scoring.edges(metric, similarity, cosine=True))
     xp = a.xp
     learnt = Learnt(a, {"gamma": _POSITIVE}, margin=margin, gamma=gamma)
     how = scoring.score(metric, similarity, default_similarity="cosine")
@@ -273,7 +273,7 @@ def lifted_structure(
     >>> round(float(pairx.losses.lifted_structure(x, [0, 0, 1], hard=True)), 6)
     0.5
     """
-    a = core.arrays(x=x, quadratic=scoring.quadratic(metric, similarity), bounded=similarity != "cosine")
+    a = core.arrays(x=x, **scoring.edges(metric, similarity))
     xp = a.xp
     learnt = Learnt(a, margin=margin)
     how = scoring.score(metric, similarity, default_metric="euclidean")
@@ -372,7 +372,7 @@ def generalized_lifted_structure(
     >>> pairx.losses.generalized_lifted_structure(x, [0, 0, 1], reduction="none")
     array([0., 1., 0.])
     """
-    a = core.arrays(x=x, y=y, quadratic=scoring.quadratic(metric, similarity), bounded=similarity != "cosine")
+    a = core.arrays(x=x, y=y, **scoring.edges(metric, similarity))
     xp = a.xp
     learnt = Learnt(a, margin=margin)
     how = scoring.score(metric, similarity, default_metric="euclidean")

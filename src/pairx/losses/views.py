@@ -161,9 +161,7 @@ def info_nce(
     >>> round(float(pairx.losses.info_nce(x, x, negatives=-x, temperature=1.0, in_batch=False)), 6)
     0.407606
     """
-    a = core.arrays(
-        x=x, y=y, negatives=negatives, quadratic=scoring.quadratic(metric, similarity), bounded=metric is not None or similarity == "dot"
-    )
+    a = core.arrays(x=x, y=y, negatives=negatives, **scoring.edges(metric, similarity, cosine=True))
     scale = core.temperature(a, temperature)
     how = scoring.score(metric, similarity, default_similarity="cosine")
     more, mask = _told(a, how, negatives_mask)
@@ -252,7 +250,7 @@ def clip(
     """
     if temperature is not None and logit_scale is not None:
         raise TypeError("temperature and logit_scale: pass one of them; logit_scale is 1 / temperature.")
-    a = core.arrays(x=x, y=y, quadratic=scoring.quadratic(metric, similarity), bounded=metric is not None or similarity == "dot")
+    a = core.arrays(x=x, y=y, **scoring.edges(metric, similarity, cosine=True))
     if logit_scale is None:
         scale = core.temperature(a, 0.07 if temperature is None else temperature)
     else:
@@ -333,7 +331,7 @@ def siglip(
     >>> round(float(pairx.losses.siglip(x, x, scale=1.0, bias=0.0)), 6)
     1.006409
     """
-    a = core.arrays(x=x, y=y, quadratic=scoring.quadratic(metric, similarity), bounded=metric is not None or similarity == "dot")
+    a = core.arrays(x=x, y=y, **scoring.edges(metric, similarity, cosine=True))
     by = core.Scale(a.number("scale", scale), False)
     offset = core.Scale(a.number("bias", bias), False)
     how = scoring.score(metric, similarity, default_similarity="cosine")
@@ -426,7 +424,7 @@ def decoupled(
     >>> round(float(pairx.losses.decoupled(x, x, temperature=1.0)), 6)
     -0.306853
     """
-    a = core.arrays(x=x, y=y, quadratic=scoring.quadratic(metric, similarity), bounded=metric is not None or similarity == "dot")
+    a = core.arrays(x=x, y=y, **scoring.edges(metric, similarity, cosine=True))
     scale = core.temperature(a, temperature)
     how = scoring.score(metric, similarity, default_similarity="cosine")
     batch = Batch(a, "x", "y", paired=True, score=how, max_bytes=max_bytes)
