@@ -45,7 +45,7 @@ class Beside(Kernel):
                 given |= {name: value.ctypes.data for name, value in self.free.items()}
                 for side, first, numbers in (("x", low, sx), ("y", start, sy)):
                     given |= {f"s{side}{p}": s[first:].ctypes.data for p, s in enumerate(numbers)}
-                a = np.array([given.get(name, 0) for name in self.slots.names], np.int64)
+                a = self.slots.array(given)
                 self.function("forward")(a.ctypes.data)
 
             each(part, m, self.width)

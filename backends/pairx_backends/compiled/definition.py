@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from pairx.metrics import Metric
 
 from .emit import Code, Value
@@ -19,6 +21,10 @@ class Slots:
     def __init__(self, *names: str) -> None:
         self.names = names
         self.index = {n: i for i, n in enumerate(names)}
+
+    def array(self, values: dict[str, int]) -> Any:
+        """The arguments of a call; what is not given is 0."""
+        return np.array([values.get(name, 0) for name in self.names], np.int64)
 
     def read(self, code: Code, name: str, kind: str = "i64") -> Value:
         """Load one of them."""

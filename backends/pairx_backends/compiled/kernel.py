@@ -370,17 +370,14 @@ class Kernel:
         xs, ys = ([self._panels(a, step) for a in side] for side in (xs, ys))
         width = xs[0].shape[0] * step
         weights = np.ones(width, self.dtype) if w is None else self._padded(np.asarray(w)[None], width)[0]
-        order = pullback.pull_slots(self.definition.recipe).index
+        order = pullback.pull_slots(self.definition.recipe)
 
         def slots(own: list[Array], other: list[Array], total: list[Array], totals: list[Array], start: int = 0, **rest: int) -> Array:
             values = {"stop": width, "width": width, "plane": m * cs, "w": weights.ctypes.data, **rest}
             values |= {"own_rows": own[0].shape[1], "other_rows": other[0].shape[1]}
             for name, arrays, skip in (("own", own, start), ("other", other, 0), ("total", total, start), ("totals", totals, 0)):
                 values |= {f"{name}{p}": panel.ctypes.data + skip * step * size for p, panel in enumerate(arrays)}
-            a = np.zeros(len(order), np.int64)
-            for name, value in values.items():
-                a[order[name]] = value
-            return a
+            return order.array(values)
 
         def pull(side: str, own: list[Array], other: list[Array], total: list[Array]) -> None:
             rows, columns, by_own, by_other = (n, m, 1, cs) if side == "y" else (m, n, cs, 1)
@@ -422,17 +419,15 @@ class Kernel:
         """The same as ``_slope`` does, from distances that are there already."""
         from . import pullback
 
-        index, size = pullback.worth_slots(self.definition.recipe).index, self.dtype.itemsize
+        names, size = pullback.worth_slots(self.definition.recipe), self.dtype.itemsize
         m, n = distances.shape
         if not distances.flags.aligned or (n > 1 and distances.strides[1] != size) or distances.strides[0] % size:
             distances = np.ascontiguousarray(distances)
 
         def part(start: int, stop: int) -> int:
-            a = np.zeros(len(index), np.int64)
             given = {"m": stop - start, "n": n, "v": distances[start:].ctypes.data, "vs": distances.strides[0] // size, "gs": g.shape[1]}
             given |= {"g": g[start:].ctypes.data, "c": worth[0, start:].ctypes.data} | {k: v.ctypes.data for k, v in self.free.items()}
-            for name, value in given.items():
-                a[index[name]] = value
+            a = names.array(given)
             return self.function("worth")(a.ctypes.data)
 
         return not any(share(part, m, threads))
@@ -443,7 +438,7 @@ class Kernel:
         """Fill in what each pair's terms are worth; False if a distance overflowed or underflowed."""
         from . import pullback
 
-        index = pullback.slope_slots(self.definition.recipe).index
+        names = pullback.slope_slots(self.definition.recipe)
         d, size = xs[0].shape[1], self.dtype.itemsize
         weights = np.ones(d, self.dtype) if w is None else np.ascontiguousarray(w, self.dtype)
         count = np.array([d if w is None else weights.sum(dtype=self.dtype)], self.dtype)
@@ -451,7 +446,6 @@ class Kernel:
         m, cs = g.shape
 
         def part(start: int, stop: int) -> int:
-            a = np.zeros(len(index), np.int64)
             given = {
                 "m": stop - start, "n": n, "d": d, "w": weights.ctypes.data, "count": count.ctypes.data, "gs": cs, "cs": cs,
                 "plane": m * cs, "g": g.ctypes.data + start * cs * size, "c": worth.ctypes.data + start * cs * size,
@@ -460,8 +454,7 @@ class Kernel:
             given |= {k: v.ctypes.data for k, v in self.free.items()}
             for p, (left, right) in enumerate(zip(xs, packed, strict=True)):
                 given |= {f"x{p}": left.ctypes.data + start * d * size, f"xs{p}": d, f"y{p}": right.ctypes.data}
-            for name, value in given.items():
-                a[index[name]] = value
+            a = names.array(given)
             return self.function("slope")(a.ctypes.data)
 
         return not any(share(part, m, threads))
