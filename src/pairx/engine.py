@@ -413,6 +413,18 @@ def store(task: Task, tile: Tile, block: Array, out: Array) -> None:
         out[plans.whole(tile)] = block
 
 
+def block(plan: Plan, tile: Tile, result: Array, zeros: Callable[[list[int]], Array]) -> Array:
+    """A tile's part of what has the result's shape: the reverse of :func:`store`."""
+    if plan.layout != "condensed":
+        return result[plans.whole(tile)]
+    place, pieces = plans.condensed(plan, tile)
+    found, at = zeros([b - a for a, b in tile.spans]), place[-1].start
+    for row, column, length in pieces:
+        found[..., row, column : column + length] = result[(*place[:-1], slice(at, at + length))]
+        at += length
+    return found
+
+
 def kept(task: Task, size: int) -> bool:
     """Whether a result of so many bytes is kept for the backward pass: a kernel can use it, and the budget has room."""
     return task.kernel is not None and task.kernel.invertible and size <= task.plan.max_bytes

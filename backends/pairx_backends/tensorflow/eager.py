@@ -145,7 +145,7 @@ def backward(task: Task, g: Array, needed: tuple[bool, ...]) -> list[Array]:
         wanted = [leaf for leaf, ask in zip(leaves, asked, strict=True) if ask]
         if task.kernel is not None:
             shape = [b - a for a, b in tile.spans]
-            found = None if there is None else _block(host, tile, shape, there)
+            found = None if there is None else engine.block(plan, tile, there, lambda spans: np.zeros(spans, there.dtype))
             grads = _in_machine_code(task, leaves, asked, _cotangent(host, tile, shape, slope), found)
             if grads is not None:
                 collect(tile, grads)
@@ -194,22 +194,10 @@ def _in_machine_code(task: Task, leaves: list[Array], asked: list[bool], cotange
     return grads
 
 
-def _block(task: Task, tile: Tile, shape: Sequence[int], result: Any) -> Any:
-    """A tile's part of what has the result's shape: the reverse of :func:`pairx.engine.store`."""
-    plan = task.plan
-    if plan.layout != "condensed":
-        return result[plans.whole(tile)]
-    place, pieces = plans.condensed(plan, tile)
-    found, at = np.zeros(shape, result.dtype), place[-1].start
-    for row, column, length in pieces:
-        found[..., row, column : column + length] = result[(*place[:-1], slice(at, at + length))]
-        at += length
-    return found
-
-
 def _cotangent(task: Task, tile: Tile, shape: Sequence[int], g: Any) -> Any:
     """What a block is pulled back with."""
-    plan, found = task.plan, _block(task, tile, shape, g)
+    plan = task.plan
+    found = engine.block(plan, tile, g, lambda spans: np.zeros(spans, g.dtype))
     if plan.layout == "condensed":
         return found
     if tile.kind == "mirror":

@@ -9,7 +9,7 @@ import torch
 from array_api_compat import torch as xp
 
 from pairx import plan as plans
-from pairx.engine import Task, cut, kept, known, settle
+from pairx.engine import Task, block, cut, kept, known, settle
 from pairx.engine import run as walk
 from pairx_backends.numpy import quiet
 
@@ -42,23 +42,10 @@ def direct(task: Task, x: Any, y: Any, *aux: Any) -> Any:
     return result.expand(plan.shape) if tuple(result.shape) != tuple(plan.shape) else result
 
 
-def _block(task: Task, tile: plans.Tile, result: Any) -> Any:
-    """A tile's part of what has the result's shape: the reverse of :func:`pairx.engine.store`."""
-    plan = task.plan
-    if plan.layout != "condensed":
-        return result[plans.whole(tile)]
-    place, pieces = plans.condensed(plan, tile)
-    found, at = result.new_zeros([b - a for a, b in tile.spans]), place[-1].start
-    for row, column, length in pieces:
-        found[..., row, column : column + length] = result[(*place[:-1], slice(at, at + length))]
-        at += length
-    return found
-
-
 def _cotangent(task: Task, tile: plans.Tile, g: Any) -> Any:
     """What a tile's block is to be pulled back with."""
     plan = task.plan
-    found = _block(task, tile, g)
+    found = block(plan, tile, g, g.new_zeros)
     if plan.layout == "condensed":
         return found
     if tile.kind == "mirror":
@@ -123,11 +110,11 @@ def pull(task: Task, x: Any, y: Any, aux: tuple[Any, ...], g: Any, needed: tuple
             return
         leaves = [p.detach().requires_grad_(total is not None) for p, total in zip((*parts, *aux), (gx, gy, *ga), strict=True)]
         with torch.enable_grad():
-            block = task.block(*leaves)
-        if not block.requires_grad:
+            value = task.block(*leaves)
+        if not value.requires_grad:
             return
         wanted = [(k, leaf) for k, leaf in enumerate(leaves) if leaf.requires_grad]
-        pulled = torch.autograd.grad(block, [leaf for _, leaf in wanted], _cotangent(task, tile, g) if plan.axes else g, allow_unused=True)
+        pulled = torch.autograd.grad(value, [leaf for _, leaf in wanted], _cotangent(task, tile, g) if plan.axes else g, allow_unused=True)
         for (k, _), grad in zip(wanted, pulled, strict=True):
             if grad is not None:
                 add(tile, k, grad)
@@ -156,7 +143,7 @@ def pull(task: Task, x: Any, y: Any, aux: tuple[Any, ...], g: Any, needed: tuple
         cotangent = host(_cotangent(task, tile, g))
         needed = (gx is not None, gy is not None, w is not None and ga[0] is not None)
         hosted = [[host(p) for p in side] for side in panels]
-        there = None if task.found is None else host(_block(task, tile, task.found))
+        there = None if task.found is None else host(block(plan, tile, task.found, task.found.new_zeros))
         with quiet():
             found = kernel.pull(*hosted, None if w is None else host(w), cotangent, needed, plan.threads, there)
         if found is None:
