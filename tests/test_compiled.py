@@ -717,58 +717,6 @@ def test_every_row_that_says_so_can_be_compiled():
     assert METRICS["cityblock"].engines == ("array", "compiled")
 
 
-# --- small calls --------------------------------------------------------------------------------------------------------
-
-
-def test_small_calls_take_the_short_way_to_the_same_bits():
-    from pairx import distances
-
-    rng = np.random.default_rng(0)
-    for dtype in ("float64", "float32"):
-        for layout in (lambda a: a, lambda a: a[::2], np.asfortranarray):
-            for name in ("euclidean", "cityblock", "canberra", "braycurtis", "chebyshev"):
-                seen = len(distances._QUICK)
-                for _ in range(4):
-                    x, y = layout(rng.normal(size=(8, 16)).astype(dtype)), layout(rng.normal(size=(10, 16)).astype(dtype))
-                    x[0, 0], x[1], x[2, 3] = 1e30, y[1], math.nan
-                    got = pairx.cdist(x, y, name, engine="compiled")
-                    want = pairx.cdist(x, y, name, engine="compiled", out=np.empty(got.shape, dtype))  # an out goes the long way
-                    np.testing.assert_array_equal(got, want)
-                if layout(np.empty((2, 2))).strides[1] == 8:
-                    assert len(distances._QUICK) == seen + 1, name
-
-
-def test_the_short_way_checks_what_values_decide():
-    x, y = np.ones((3, 4)), np.ones((2, 4))
-    for _ in range(3):
-        pairx.cdist(x, y, "cityblock", engine="compiled")
-        pairx.cdist(x, y, "cityblock", engine="compiled", nan_policy="raise")
-    x[0, 0] = math.nan
-    with pytest.raises(ValueError, match="nan_policy"):
-        pairx.cdist(x, y, "cityblock", engine="compiled", nan_policy="raise")
-    assert isinstance(pairx.explain(pairx.cdist, x, y, "cityblock", engine="compiled"), pairx.Plan)
-    with pytest.raises(ValueError, match="max_bytes"):
-        pairx.cdist(x, y, "cityblock", engine="compiled", max_bytes=[1])  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="below the smallest"), pairx.options(max_bytes=10):
-        pairx.cdist(x, y, "cityblock", engine="compiled")
-    with pytest.raises(TypeError):
-        pairx.cdist(x.view(np.ma.MaskedArray), y, "cityblock", engine="compiled")
-
-
-def test_small_calls_from_many_threads():
-    rng = np.random.default_rng(0)
-    sets = [(rng.normal(size=(6, 5)), rng.normal(size=(7, 5))) for _ in range(8)]
-    want = [np.abs(x[:, None] - y).sum(-1) for x, y in sets]
-    for _ in range(3):
-        pairx.cdist(*sets[0], "cityblock", engine="compiled")
-
-    def work(k: int) -> bool:
-        return all(np.allclose(pairx.cdist(*sets[k], "cityblock", engine="compiled"), want[k], rtol=1e-14) for _ in range(800))
-
-    with ThreadPoolExecutor(8) as pool:
-        assert all(pool.map(work, range(8)))
-
-
 # --- functions that the caller has compiled -----------------------------------------------------------------------------
 
 

@@ -93,10 +93,10 @@ def cdist(
            [5.]])
     """
     key = None
-    if y is not None and type(x) in _PLAIN and type(y) in _PLAIN and not (params or out is not None or w is not None):
+    if y is not None and type(x) in _PLAIN and type(y) in _PLAIN and out is None and w is None:
         # What was decided for arrays like these is not decided again.
         key = (x.shape, y.shape, x.strides, y.strides, x.dtype, y.dtype, x.flags.aligned, y.flags.aligned, metric, out_dtype, zero,
-               nan_policy, max_bytes, engine, precision)  # fmt: skip
+               nan_policy, max_bytes, engine, precision, *sorted(params.items()))  # fmt: skip
         try:
             known = _QUICK.get(key)
         except TypeError:  # an argument that cannot be right: it will be told so
@@ -106,7 +106,7 @@ def cdist(
     call = Call("cdist", out, w, out_dtype, zero, nan_policy, max_bytes, engine, precision, params)
     task = _matrix(call, x, y, metric, "matrix")
     result = _run(task)
-    if isinstance(task, Task) and task.kernel is not None and task.plan.blocks == 1 and nan_policy != "raise":
+    if isinstance(task, Task) and task.plan.blocks == 1 and nan_policy != "raise":
         _remember(key, task, x, y, result)
     return result
 
@@ -350,10 +350,17 @@ def _remember(key: Any, task: Task, x: Array, y: Array, result: Array) -> None:
     """Keep the function of a small call between two sets, for arrays of the same form."""
     if task.y is None or task.aux or task.out is not None or calls.asked() or len(task.plan.shape) != 2:
         return
-    if math.prod(task.plan.shape) * task.x.shape[-1] > SMALL or task.x is not x or task.y is not y or not task.kernel.plain(x, y, result):
+    if math.prod(task.plan.shape) * task.x.shape[-1] > SMALL or task.x is not x or task.y is not y:
+        return
+    kernel = task.kernel
+    native = kernel is None and task.rule is not None and task.plan.engine == "native" and not task.backend.traced(x, y)
+    if native:
+        found = task.backend.product(task.rule, (x, y))
+        kernel = None if isinstance(found, str) else found
+    if kernel is None or not kernel.plain(x, y, result) or (native and not kernel.ready()):
         return
     _PLAIN.add(type(x))
-    quick = task.kernel.quick(x, y, result) if key is not None else None
+    quick = kernel.quick(x, y, result) if key is not None else None
     if quick is not None:
         if len(_QUICK) >= 1024:
             _QUICK.clear()

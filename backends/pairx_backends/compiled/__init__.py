@@ -2,7 +2,8 @@
 
 ``trace`` records the definition and ``definition`` what follows from it; ``emit`` writes expressions for vector registers, ``kernels``,
 ``pullback`` and ``repair`` the loops around them; ``jit`` compiles and keeps them (with LLVM, as Numba brings it), and ``kernel`` calls
-them: ``beside`` with rows of which more is known, ``finish`` after a matrix product. Here stands what a backend asks for.
+them: ``beside`` with rows of which more is known, ``finish`` after a matrix product, ``small`` for calls without a plan. Here stands
+what a backend asks for.
 """
 
 from __future__ import annotations
@@ -92,7 +93,9 @@ def _warm(rule: Rule, gradients: bool) -> list[tuple[Kernel, str]] | str:
     """The functions that calls of a rule need, or why there are none."""
     if rule.metric.product == "dot":
         after = product(rule, np.matmul)
-        return after if isinstance(after, str) else [(after, n) for n in after.names] + [(after.own, n) for n in ("forward", "pack")]
+        if isinstance(after, str):
+            return after
+        return [(after, n) for n in (*after.names, *(["small"] if after.short else []))] + [(after.own, n) for n in ("forward", "pack")]
     kernel = compiler(rule)
     if isinstance(kernel, str):
         return kernel
@@ -101,4 +104,6 @@ def _warm(rule: Rule, gradients: bool) -> list[tuple[Kernel, str]] | str:
     before = ["slope"] + ["worth"] * kernel.invertible if kernel.sloped and smooth else []
     special = kernel.special
     more = [] if special is None else [(special, n) for n in ["forward", "pack", *(smooth if special.smooth else [])]]
+    if kernel.short:
+        more.append((kernel.wide if special is not None and special.alone else kernel, "small"))
     return [*((kernel, name) for name in names + smooth + before), *more]

@@ -24,7 +24,6 @@ from .definition import Definition, Slots
 from .emit import Code, Value, module
 from .kernel import Kernel
 from .kernels import store
-from .prepare import Preparation
 from .threads import Each, crew
 from .trace import order
 
@@ -99,7 +98,7 @@ class Product(Kernel):
 
     @cached_property
     def _kept(self) -> bool:
-        return all(jit.kept(self.text(name)) for name in self.names) and jit.kept(self.own.text("forward"))
+        return all(jit.kept(jit.key(self.text(name))) for name in self.names) and self.own.ready()
 
     @property
     def _given(self) -> str:
@@ -115,10 +114,6 @@ class Product(Kernel):
         """The functions of its own that a call needs."""
         first = (f"prepare_{self._given}",) if self.prepared and self.preparation is not None else ()
         return *first, f"finish_{self._given}", "mirror"
-
-    def plain(self, *arrays: Any) -> bool:
-        """Small calls have no quicker way."""
-        return False
 
     def values(self, x: Array, y: Array, w: Array | None, out: Array, upper: bool = False, threads: int = 1) -> None:
         """Distances of all rows of x and y, (m, d) and (n, d), into ``out``, whose columns lie side by side.
@@ -227,17 +222,6 @@ class Product(Kernel):
             each(part, n, max(PIECE // d, 1))
         # Of the numbers whole vectors are read.
         return list(panels), [np.concatenate([s, np.zeros(recipe.lanes, s.dtype)], dtype=self.dtype) for s in found]
-
-    @cached_property
-    def preparation(self) -> Preparation | None:
-        """The rows' preparation as expressions; None: it is NumPy's."""
-        return self._preparation(self.definition.recipe.scalar)
-
-    def _preparation(self, scalar: str) -> Preparation | None:
-        try:
-            return Preparation(self.rule, scalar, jit.lanes(scalar))
-        except AttributeError:
-            return None
 
 
 class Dot(Kernel):

@@ -129,9 +129,8 @@ def keep(name: str, code: bytes) -> None:
         log.debug("pairx: the compiled code could not be kept in %s", base)
 
 
-def kept(text: str) -> bool:
-    """Whether the code of a text is in memory or on disk."""
-    identity = key(text)
+def kept(identity: str) -> bool:
+    """Whether the code of a text, of which this is the key, is in memory or on disk."""
     return identity in _KEPT or read(identity) is not None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,6 +25,7 @@ from .threads import share
 
 if TYPE_CHECKING:
     from .definition import Definition
+    from .prepare import Preparation
 
 Array = Any
 FREE = ("gamma",)
@@ -65,6 +65,7 @@ class Kernel:
         self.repairs = (row.scale in ("difference", "pair", "term") or weighted) and not self.definition.recipe.ahead
         self.sloped = not pullback.direct(self.definition)
         self._functions: dict[str, Callable[[int], int]] = {}
+        self._ready = False
 
     @property
     def tile_bytes(self) -> int:
@@ -120,7 +121,7 @@ class Kernel:
 
     def text(self, name: str) -> str:
         """The LLVM text of a function."""
-        from . import kernels, pullback, repair
+        from . import kernels, pullback, repair, small
 
         scalar = self.definition.recipe.scalar
         if name == "mirror":
@@ -131,8 +132,9 @@ class Kernel:
             return pullback.pull_both(self.definition)
         if name.startswith("pull_"):
             return pullback.pull(self.definition, name[-1])  # type: ignore[arg-type]
-        texts = {"slope": pullback.slope, "worth": pullback.worth, "repair": repair.repair}
-        texts |= {"forward": kernels.forward, "small": kernels.small}
+        if name == "small":
+            return small.small(self.definition, self.preparation if self.prepared else None)
+        texts = {"forward": kernels.forward, "slope": pullback.slope, "worth": pullback.worth, "repair": repair.repair}
         return texts[name](self.definition)
 
     def function(self, name: str) -> Callable[[int], int]:
@@ -142,14 +144,23 @@ class Kernel:
             from . import jit
 
             what = f"{self.row.name} for {self.dtype.name} ({name})"
-            found = self._functions[name] = jit.build(self.text(name), name.partition("_")[0], what)
+            kind = jit.LOCKED if name == "small" else jit.FREE
+            found = self._functions[name] = jit.build(self.text(name), name.partition("_")[0], what, kind)
         return found
 
     def ready(self) -> bool:
         """Whether no compiler need be waited for."""
         from . import jit
 
-        return "forward" in self._functions or jit.kept(self.text("forward"))
+        self._ready = self._ready or "forward" in self._functions or jit.kept(self._identity)
+        return self._ready
+
+    @cached_property
+    def _identity(self) -> str:
+        """Of the values' code: to write the text again takes longer than most calls."""
+        from . import jit
+
+        return jit.key(self.text("forward"))
 
     def fill(self, task: Task, tile: Tile, x: Array, y: Array, out: Array) -> None:
         """Write one tile of a walk where it belongs, in place if the result's memory allows it."""
@@ -249,41 +260,41 @@ class Kernel:
         np.sum(np.asarray(a, self.dtype) if w is None else a * np.asarray(w, self.dtype), axis=-1, out=found[: a.shape[0]])
         return found
 
-    def plain(self, *arrays: Any) -> bool:
-        """Whether they are NumPy matrices of the kernels' own dtype, which need no packing on the left."""
-        return all(type(a) is np.ndarray and a.dtype == self.dtype and a.ndim == 2 and a.flags.aligned and a.size for a in arrays)
+    def plain(self, x: Array, y: Array, out: Array) -> bool:
+        """Whether they are NumPy matrices of the kernels' own dtype, or of booleans where that is the domain."""
+        given = np.dtype(bool) if self.row.domain == "boolean" else self.dtype
+        arrays = ((x, given), (y, given), (out, self.dtype))
+        return all(type(a) is np.ndarray and a.dtype == t and a.ndim == 2 and a.flags.aligned and a.size for a, t in arrays)
+
+    @cached_property
+    def preparation(self) -> Preparation | None:
+        """The rows' preparation as expressions; None: it is NumPy's."""
+        return self._preparation(self.definition.recipe.scalar)
+
+    def _preparation(self, scalar: str) -> Preparation | None:
+        from . import jit
+        from .prepare import Preparation
+
+        try:
+            return Preparation(self.rule, scalar, jit.lanes(scalar))
+        except AttributeError:
+            return None
+
+    @property
+    def short(self) -> bool:
+        """Whether small calls have a way of their own. Of a ball each call looks whether the rows are in it."""
+        return self.row.domain != "ball" and (not self.prepared or self.preparation is not None)
+
+    @cached_property
+    def wide(self) -> Kernel:
+        """The same for float64."""
+        return Kernel(self.row, tuple(sorted(self.rule.params.items())), "double", self.rule.weighted, self.rule.omit)
 
     def quick(self, x: Array, y: Array, out: Array) -> Callable[[Array, Array], Array] | None:
         """A function for more arrays with the same shapes, strides and dtypes, or None; ``out`` shows the result's."""
-        from . import jit, kernels
+        from . import small
 
-        size = self.dtype.itemsize
-        if not self.plain(x, y, out) or self.prepared or len(self.definition.x) != 1 or x.strides[1] != size or x.strides[0] % size:
-            return None
-        if ctypes.c_size_t.from_address(id(x) + kernels.HEAD).value != x.ctypes.data:
-            return None  # another Python, whose objects look otherwise
-        (m, d), n = x.shape, y.shape[0]
-        index = self.slots.index
-        packed = np.empty((-(-n // self.width), d, self.width), self.dtype)
-        held = [packed, np.ones(d, self.dtype), np.array([d], self.dtype)]
-        p = np.array([n, d, 0, y.strides[0] // size, y.strides[1] // size, packed.ctypes.data], np.int64)
-        a = np.zeros(len(index), np.int64)
-        a[:8] = m, n, d, 0, 0, n, held[1].ctypes.data, held[2].ctypes.data
-        a[index["xs0"]], a[index["y0"]] = x.strides[0] // size, packed.ctypes.data
-        for name, value in self.free.items():
-            a[index[name]] = value.ctypes.data
-        held += [p, a]
-        run = jit.build(self.text("small"), "small", f"{self.row.name} for {self.dtype.name} (small)", jit.LOCKED)
-        pack_slots, slots, empty, shape, dtype = p.ctypes.data, a.ctypes.data, np.empty, (m, n), self.dtype
-        repair = self.values if self.repairs else None
-
-        def call(x: Array, y: Array, held: Any = held) -> Array:
-            out = empty(shape, dtype)
-            if run(pack_slots, slots, id(x), id(y), id(out)) and repair is not None:
-                repair(x, y, None, out)
-            return out
-
-        return call
+        return small.quick(self, x, y, out) if self.plain(x, y, out) and self.short else None
 
     def mirror(self, out: Array, top: int = 0, bottom: int | None = None, first: int = 0, stop: int | None = None) -> None:
         """The triangle below the diagonal from that above it; or only what comes of some rows and columns."""

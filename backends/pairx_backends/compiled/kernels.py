@@ -20,11 +20,11 @@ CHUNK = 256
 
 def forward(definition: Definition) -> str:
     """``out[i, j]`` for all i, j (``upper``: for j >= i only); answers whether any value needs the repair."""
-    code, function = _forward(definition)
+    code, function = forwarding(definition)
     return module([code], [function])
 
 
-def _forward(definition: Definition) -> tuple[Code, str]:
+def forwarding(definition: Definition) -> tuple[Code, str]:
     recipe, tile = definition.recipe, definition.tile
     code = Code(recipe.scalar, recipe.lanes)
     names = slots(recipe)
@@ -299,11 +299,11 @@ MIRROR = Slots("out", "stride", "top", "bottom", "first", "stop")
 
 def pack(scalar: str, width: int) -> str:
     """Columns into panels of ``width``: (n, d) with any strides becomes (n / width, d, width), the last row repeated."""
-    code, function = _pack(scalar, width)
+    code, function = packing(scalar, width)
     return module([code], [function])
 
 
-def _pack(scalar: str, width: int) -> tuple[Code, str]:
+def packing(scalar: str, width: int) -> tuple[Code, str]:
     code = Code(scalar, 1)
     names = PACK
     n, d, y, out = names.read(code, "n"), names.read(code, "d"), names.read(code, "y", "ptr"), names.read(code, "out", "ptr")
@@ -321,26 +321,6 @@ def _pack(scalar: str, width: int) -> tuple[Code, str]:
                 code.store(code.load(code.at(row, feature), scalar), scalar, code.at(place, str(b)))
     code.do("ret i64 0")
     return code, code.function("pack", "ptr noalias %a", "i64")
-
-
-def small(definition: Definition) -> str:
-    """``pack`` and ``forward`` in one call, for arrays given as Python's objects.
-
-    To ask an array for its address takes longer than a small call; but the address stands right behind the object's head.
-    """
-    first, pack = _pack(definition.recipe.scalar, definition.tile[1] * definition.recipe.lanes)
-    second, forward = _forward(definition)
-    code, names = Code("i64", 1), slots(definition.recipe)
-    for owner, slot, index in (("%x", "%a", names.index["x0"]), ("%y", "%p", PACK.index["y"]), ("%out", "%a", names.index["out"])):
-        address = code.load(code.at(owner, str(HEAD), "i8"), "i64")
-        code.store(address, "i64", code.at(slot, str(index), "i64"))
-    code.put("call i64 @pack(ptr %p)")
-    code.do(f"ret i64 {code.put('call i64 @forward(ptr %a)')}")
-    return module([first, second], [pack, forward, code.function("small", "ptr %p, ptr %a, ptr %x, ptr %y, ptr %out", "i64")])
-
-
-HEAD: int = object.__basicsize__
-"""Bytes of the head of a Python object."""
 
 
 PACK = Slots("n", "d", "y", "row", "feature", "out")

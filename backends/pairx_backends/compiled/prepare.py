@@ -137,6 +137,11 @@ class Preparation:
 
     def text(self) -> str:
         """Panels and stats of m rows of d features, as LLVM's text."""
+        code, function = self.function()
+        return module([code], [function])
+
+    def function(self) -> tuple[Code, str]:
+        """The same as a function of a module."""
         code, names, lanes = Code(self.scalar, self.lanes), self.slots, self.lanes
         m, d, stride = (names.read(code, s) for s in ("m", "d", "stride"))
         x, w = names.read(code, "x", "ptr"), names.read(code, "w", "ptr")
@@ -162,7 +167,7 @@ class Preparation:
                 code.store(value, self.scalar, code.at(outs[f"stat{p}"], i))
             code.lanes = lanes
         code.do("ret i64 0")
-        return module([code], [code.function("prepare", "ptr noalias %a", "i64")])
+        return code, code.function("prepare", "ptr noalias %a", "i64")
 
     def _inputs(self, code: Code, row: Value, w: Value, scalars: dict[str, Value], k: Value) -> dict[str, Value]:
         """What an expression of some neighbouring features needs."""

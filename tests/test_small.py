@@ -1,0 +1,138 @@
+"""Small calls: one function of machine code for arrays of a form that came before, without a plan."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+from samples import samples, width
+
+import pairx
+from pairx import calls, distances
+from pairx.metrics import METRICS, Metric
+
+if importlib.util.find_spec("llvmlite") is None:
+    pytest.skip("Numba is not installed", allow_module_level=True)
+
+from pairx_backends import compiled
+
+LONG = ("seuclidean", "angular", "haversine")
+"""Whose weights come with each call, whose arc cosine is NumPy's, whose rows are two columns; and of a ball each call looks at the rows."""
+SHORT = [r for r in METRICS.values() if compiled.possible(r) and r.domain not in ("ball", "complex") and r.name not in LONG]
+LAYOUTS = (lambda a: a, lambda a: a[::2], np.asfortranarray)
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch):
+    """No call is too small to be compiled for."""
+    monkeypatch.setattr(calls, "FINISH_FROM", 0)
+    monkeypatch.setattr(calls, "COMPILE_FROM", 0)
+    distances._QUICK.clear()
+
+
+def rows(row: Metric, n: int, dtype: str, seed: int) -> np.ndarray:
+    """With what a short way may forget: infinite, missing, huge and tiny numbers, zeros."""
+    a = samples(row.domain, (n, width(row, 19)), dtype, seed)
+    if row.domain == "boolean":
+        a[2], a[5] = 0, 1
+        return a.astype(bool)
+    if row.domain != "latlon":
+        a[1] = 0
+        a[2] *= 1e30
+        a[3] *= 1e-30
+        a[4, 0], a[5, 1] = math.inf, math.nan
+    return a
+
+
+def agree(got: np.ndarray, want: np.ndarray, eps: float) -> None:
+    assert (got.dtype, got.shape) == (want.dtype, want.shape)
+    np.testing.assert_allclose(got, want, rtol=64 * eps, atol=64 * eps)
+
+
+@pytest.mark.parametrize("row", SHORT, ids=lambda row: row.name)
+def test_every_metric_has_a_short_way(row: Metric):
+    given: dict[str, Any] = {"p": 2.5} if row.name == "minkowski" else {}
+    for dtype in ("float64",) if row.domain == "boolean" else ("float64", "float32"):
+        for layout in LAYOUTS:
+            x, y = (layout(rows(row, 2 * n, dtype, n)) for n in (8, 11))
+            want = pairx.cdist(x, y, row.name, out=np.empty((len(x), len(y)), dtype), **given)  # an out goes the long way
+            seen = len(distances._QUICK)
+            for call in range(5):
+                u, v = x.copy(order="K") if layout is not LAYOUTS[1] else x, y
+                np.testing.assert_array_equal(np.isnan(pairx.cdist(u, v, row.name, **given)), np.isnan(want))
+                agree(pairx.cdist(u, v, row.name, **given), want, float(np.finfo(dtype).eps))
+                assert call < 2 or len(distances._QUICK) > seen or x.strides[1] > x.itemsize, f"{dtype}: no short way"
+
+
+def test_parameters_are_told_apart():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(2, 6, 5))
+    for _ in range(4):
+        for p in (1.5, 3, 3.0, 4):
+            want = (np.abs(x[:, None] - y) ** p).sum(-1) ** (1 / p)
+            np.testing.assert_allclose(pairx.cdist(x, y, "minkowski", p=p), want, rtol=1e-13)
+    with pytest.raises(TypeError, match="q"):
+        pairx.cdist(x, y, "minkowski", p=3, q=1)
+    with pytest.raises((TypeError, ValueError), match="p"):
+        pairx.cdist(x, y, "minkowski", p=[3])
+
+
+def test_the_domain_of_values_is_looked_at_each_time():
+    inside, booleans = np.full((3, 4), 0.1), np.array([[0.0, 1.0], [1.0, 1.0]])
+    for _ in range(4):
+        pairx.cdist(inside, inside.copy(), "poincare")
+        pairx.cdist(booleans, booleans.copy(), "jaccard")
+    with pytest.raises(ValueError, match="unit ball"):
+        pairx.cdist(inside * 9, inside.copy(), "poincare")
+    with pytest.raises(ValueError, match="0 or 1"):
+        pairx.cdist(booleans * 2, booleans.copy(), "jaccard")
+
+
+def test_near_rows_of_jensenshannon_keep_their_digits():
+    """A short way in float32 would lose them: rows 0.1 % apart, to 1e-6 of their distance."""
+    from scipy.spatial.distance import cdist
+
+    rng = np.random.default_rng(0)
+    x = rng.random((8, 16)).astype(np.float32) + np.float32(0.1)
+    y = (x * (1 + 1e-3 * rng.standard_normal(x.shape))).astype(np.float32)
+    want = np.diagonal(cdist(x.astype(float), y.astype(float), "jensenshannon"))
+    for _ in range(4):
+        np.testing.assert_allclose(np.diagonal(pairx.cdist(x, y, "jensenshannon")), want, rtol=1e-6)
+    assert distances._QUICK
+
+
+def test_the_short_way_checks_what_values_decide():
+    x, y = np.ones((3, 4)), np.ones((2, 4))
+    for _ in range(3):
+        pairx.cdist(x, y, "cityblock", engine="compiled")
+        pairx.cdist(x, y, "cityblock", engine="compiled", nan_policy="raise")
+    x[0, 0] = math.nan
+    with pytest.raises(ValueError, match="nan_policy"):
+        pairx.cdist(x, y, "cityblock", engine="compiled", nan_policy="raise")
+    assert isinstance(pairx.explain(pairx.cdist, x, y, "cityblock", engine="compiled"), pairx.Plan)
+    with pytest.raises(ValueError, match="max_bytes"):
+        pairx.cdist(x, y, "cityblock", engine="compiled", max_bytes=[1])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="below the smallest"), pairx.options(max_bytes=10):
+        pairx.cdist(x, y, "cityblock", engine="compiled")
+    with pytest.raises(TypeError):
+        pairx.cdist(x.view(np.ma.MaskedArray), y, "cityblock", engine="compiled")
+
+
+@pytest.mark.parametrize("name", ["cityblock", "cosine"])
+def test_small_calls_from_many_threads(name: str):
+    rng = np.random.default_rng(0)
+    sets = [(rng.normal(size=(6, 5)), rng.normal(size=(7, 5))) for _ in range(8)]
+    want = [pairx.cdist(x, y, name, engine="array") for x, y in sets]
+    for _ in range(3):
+        pairx.cdist(*sets[0], name)
+    assert distances._QUICK
+
+    def work(k: int) -> bool:
+        return all(np.allclose(pairx.cdist(*sets[k], name), want[k], rtol=1e-13, atol=1e-15) for _ in range(800))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(work, range(8)))
