@@ -453,7 +453,10 @@ def run(task: Task, out: Array | None = None) -> Array:
     if not plan.axes:  # two vectors: one number
         out[()] = task.forward(task.x, task.y, *task.aux)
         return out
-    todo, lock, kernel = plans.tiles(plan), Lock(), known(task)
+    kernel = known(task)
+    together = plan.threads > 1 and kernel is not None and kernel.alone
+    # A plan knows of threads that share a tile, but not that the numbers allow a kernel of this kind.
+    todo, lock = plans.tiles(plans.merged(plan) if together and kernel is not task.kernel else plan), Lock()
 
     def work() -> None:
         while True:
@@ -467,7 +470,7 @@ def run(task: Task, out: Array | None = None) -> Array:
             else:
                 store(task, tile, task.forward(x, y, *task.aux), out)
 
-    if plan.threads == 1 or (kernel is not None and kernel.alone):
+    if plan.threads == 1 or together:
         work()
         return out
     # Each thread draws its tiles; to submit thousands of them would give Ctrl-C a lock of the pool to break into.

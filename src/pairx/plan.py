@@ -331,6 +331,14 @@ class Tile(NamedTuple):
     kind: Literal["plain", "mirror", "diagonal"] = "plain"
 
 
+def merged(plan: Plan) -> Plan:
+    """Tiles of one thread put together, as many as would run at a time: for a kernel whose threads share a tile."""
+    if plan.symmetric or plan.layout != "matrix":  # tiles that are squares, or pieces of rows
+        return plan
+    *lead, m, n = plan.tile
+    return replace(plan, tile=(*lead, min(m * plan.threads, max(plan.axes[-2], 1)), n))
+
+
 def _steps(size: int, step: int) -> list[tuple[int, int]]:
     return [(a, min(a + step, size)) for a in range(0, size, step)]
 

@@ -12,7 +12,8 @@ from .threads import crew
 
 Array = Any
 BLOCK = 1 << 13
-"""Numbers of some rows that are prepared at a time: in float64, so that nothing is lost before it matters."""
+"""Numbers of some rows that are prepared at a time: in float64, so that nothing is lost before it matters. For several threads it is
+twice as many, or they would wait for each other, since NumPy's calls were short."""
 
 
 class Beside(Kernel):
@@ -31,8 +32,9 @@ class Beside(Kernel):
         weights = np.ones(max(d, 1), self.dtype) if w is None else np.ascontiguousarray(w, self.dtype)
         count = np.array([d if w is None else weights.sum(dtype=self.dtype)], self.dtype)
         with crew(threads) as each:
-            left, sx = self._side(x, w, "x", each)
-            right, sy = (self.packed(left), sx) if y is x and self.row.symmetric else self._side(y, w, "y", each)
+            block = BLOCK if threads == 1 else 2 * BLOCK
+            left, sx = self._side(x, w, "x", each, block)
+            right, sy = (self.packed(left), sx) if y is x and self.row.symmetric else self._side(y, w, "y", each, block)
             sy = [np.concatenate([s, np.zeros(self.width, self.dtype)]) for s in sy]  # whole vectors are read
 
             def part(low: int, high: int) -> None:
@@ -52,22 +54,22 @@ class Beside(Kernel):
             if upper:
                 self.mirror(out)
 
-    def _side(self, a: Array, w: Array | None, side: Literal["x", "y"], each: Any) -> tuple[Array, list[Array]]:
+    def _side(self, a: Array, w: Array | None, side: Literal["x", "y"], each: Any, block: int) -> tuple[Array, list[Array]]:
         """The rows of one side with what is computed ahead beside each number, those of y packed; and the numbers of the rows."""
         (n, d), count = a.shape, len(self.definition.recipe.beside(side))
         found = np.empty((n, d * count) if side == "x" else (-(-n // self.width), d * count, self.width), self.dtype)
         stats = [np.empty(n, self.dtype) for _ in range(self.definition.recipe.x_stats)]
-        step = max(1, BLOCK // (max(d, 1) * self.width)) * self.width
+        step = max(1, block // (max(d, 1) * self.width)) * self.width
 
         def part(low: int, high: int) -> None:
             for start in range(low, high, step):
-                block, numbers = self._block(a[start : min(start + step, high)], w, side)
+                some, numbers = self._block(a[start : min(start + step, high)], w, side)
                 for whole, own in zip(stats, numbers, strict=True):
-                    whole[start : start + len(block)] = own
+                    whole[start : start + len(some)] = own
                 if side == "x":
-                    found[start : start + len(block)] = block
+                    found[start : start + len(some)] = some
                 else:
-                    self.packed(block, found[start // self.width :])
+                    self.packed(some, found[start // self.width :])
 
         each(part, n, step)
         return found, stats
