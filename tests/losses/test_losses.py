@@ -113,8 +113,11 @@ def test_any_budget(backend: Adapter, name: str):
     """Blocks of a few anchors give what one block gives."""
     given = case(name)
     whole = backend.to_numpy(call(backend, name, given, {}, "float64", reduction="none"))
-    small = backend.to_numpy(call(backend, name, given, {}, "float64", reduction="none", max_bytes=BUDGETS.get(name, 4096)))
+    budget = BUDGETS.get(name, 4096)
+    small = backend.to_numpy(call(backend, name, given, {}, "float64", reduction="none", max_bytes=budget))
     close(small, whole, "float64", "blocks")
+    total = backend.to_numpy(call(backend, name, given, {}, "float64", reduction="sum", max_bytes=budget))
+    close(total, whole.sum(), "float64", "sum of blocks")
 
 
 @pytest.mark.brief_cases(*(f"-{n}-0" for n in REPRESENTATIVE))

@@ -17,6 +17,9 @@ from ._score import Score
 
 Array = Any
 
+TRIANGLE, LEAST = 8, 256
+"""Where each pair is looked at once, so many blocks leave little of the other triangle; but a block has at least so many rows."""
+
 
 class Block:
     """A block of b anchors against all n candidates. Masks are (b, n), made when they are first asked for.
@@ -35,11 +38,12 @@ class Block:
         told: tuple[Callable[[], Array] | None, Callable[[], Array] | None],
         valid: Array | None,
         alone: bool,
+        once: bool,
         score: Score,
         max_bytes: int,
     ) -> None:
         self.a, self.x, self.y, self.index, self.columns = a, x, y, index, columns
-        self.alone, self.score, self.max_bytes = alone, score, max_bytes
+        self.alone, self.once, self.score, self.max_bytes = alone, once, score, max_bytes
         self._same, self._told, self._valid = same, told, valid
         self._masks: dict[str, Array] = {}
 
@@ -50,8 +54,13 @@ class Block:
 
     @property
     def other(self) -> Array | None:
-        """The candidates: everybody but the anchor itself, or who is valid of another set; None where that is all."""
+        """The candidates: everybody but the anchor itself, or who is valid of another set; None where that is all.
+
+        Where each pair is looked at once, those that come after the anchor.
+        """
         xp = self.a.xp
+        if self.once:
+            return self._mask("other", lambda: xp.expand_dims(self.index, axis=-1) < xp.expand_dims(self.columns, axis=0))
         if self.alone:
             return self._mask("other", lambda: ~self.paired)
         if self._valid is None:
@@ -261,7 +270,7 @@ class Batch:
         ``cut`` has a row for each anchor, ``whole`` goes to every block; gradients pass through both. ``buffers`` counts the
         (b, n) arrays that are alive at a time, gradient included.
         """
-        run, cuts, wholes, step = self._blocks(function, cut, whole, buffers)
+        run, cuts, wholes, step = self._blocks(function, cut, whole, buffers, False)
         return tuple(self.a.backend.blockwise(self.a.backend, run, cuts, wholes, step))
 
     def reduced(
@@ -274,15 +283,18 @@ class Batch:
         cut: tuple[Array, ...] = (),
         whole: tuple[Array, ...] = (),
         buffers: int = 8,
+        once: bool = False,
     ) -> Any:
         """:func:`reduce` of ``(value, active)`` or ``(value, active, terms)``, which ``function`` gives as in :meth:`each`.
 
         A mean or a sum is linear in the values, so a library that keeps no blocks takes their gradient along with the values
         instead of running each block again: a product of n x m less.
+
+        ``once``: of the pairs (i, j) and (j, i) of one set only the first counts, so that half of them need not be looked at.
         """
         a, xp = self.a, self.a.xp
         plans.choice("reduction", reduction, REDUCTIONS)
-        run, cuts, wholes, step = self._blocks(function, cut, whole, buffers)
+        run, cuts, wholes, step = self._blocks(function, cut, whole, buffers, once)
         several = isinstance(self.m, int) and isinstance(step, int) and self.m > step
         if reduction == "none" or not several or not a.backend.prompt(*cuts, *wholes):
             value, active, *terms = a.backend.blockwise(a.backend, run, cuts, wholes, step)
@@ -320,7 +332,9 @@ class Batch:
         total = xp.astype(total, a.answer, copy=False)
         return (total, count) if return_count else total
 
-    def _blocks(self, function: Callable[..., tuple[Array, ...]], cut: tuple[Array, ...], whole: tuple[Array, ...], buffers: int) -> Any:
+    def _blocks(
+        self, function: Callable[..., tuple[Array, ...]], cut: tuple[Array, ...], whole: tuple[Array, ...], buffers: int, once: bool
+    ) -> Any:
         """What the backend is to run on blocks: the function, what is cut, what is whole, and rows of a block."""
         a = self.a
         room = max(1, self.budget // 2)
@@ -328,16 +342,23 @@ class Batch:
         def run(cuts: tuple[Array, ...], wholes: tuple[Array, ...]) -> tuple[Array, ...]:
             (x, index, *cuts), (y, columns, *wholes) = cuts, wholes  # type: ignore[assignment]
             valid, wholes = (None, wholes) if self.valid is None else (wholes[0], wholes[1:])
+            first = int(index[0]) if once and index.shape[0] and not a.backend.traced(index) else 0
+            if first:  # nobody before the block comes after one of its anchors
+                y, columns = y[first:, ...], columns[first:]
+                count = 0 if self.same is None else len(self.same.whole)
+                wholes = (*(w[first:, ...] for w in wholes[:count]), *wholes[count:])
             found: list[Callable[[], Array] | None] = []
             for r in (self.same, self.positives, self.negatives):
                 found.append(None if r is None else _later(a, r, cuts, wholes, index, columns))
                 if r is not None:
                     cuts, wholes = cuts[len(r.cut) :], wholes[len(r.whole) :]
-            block = Block(a, x, y, index, columns, found[0], (found[1], found[2]), valid, self.alone, self.score, room)
+            block = Block(a, x, y, index, columns, found[0], (found[1], found[2]), valid, self.alone, once, self.score, room)
             return function(block, tuple(cuts), tuple(wholes))
 
         relations = [r for r in (self.same, self.positives, self.negatives) if r is not None]
         step = block_rows(a, self.m, self.n, buffers, self.budget)
+        if once and isinstance(self.m, int) and isinstance(step, int):
+            step = min(step, max(self.m // TRIANGLE, LEAST))
         cuts = (self.x, rows(a, self.m), *(c for r in relations for c in r.cut), *cut)
         wholes = (self.y, rows(a, self.n), *(() if self.valid is None else (self.valid,)), *(w for r in relations for w in r.whole), *whole)
         return run, cuts, wholes, step

@@ -53,11 +53,15 @@ class Terms:
     """Only pairs whose term is not 0 take part."""
     once: bool = True
     """Whether the pairs (i, j) and (j, i) of one set are the same pair."""
+    either: Callable[[Array, Array, dict[str, Any]], Array] | None = None
+    """``either(d, same, p)``: both by a mask, where that takes less than both and a choice."""
 
     def value(self, a: Arrays, d: Array, same: Array, p: dict[str, Any]) -> Array:
         """``same`` is a mask, or the share of ``near`` in [0, 1]."""
         xp = a.xp
         if a.backend.kind(a.backend, same.dtype) == "bool":
+            if self.either is not None:
+                return self.either(d, same, p)
             return xp.where(same, self.near(d, p), self.far(d, p))
         zero = xp.zeros_like(d)
         near = self.near(xp.where(same > 0, d, zero), p)
@@ -215,5 +219,9 @@ def _all(a: Arrays, who: Who, terms: Terms, score: Score, max_bytes: Any, buffer
             total, count = numeric.among(xp, took, value), numeric.number_of(xp, took, a.compute)
         return half * total, count > 0, half * count
 
-    half = 0.5 if terms.once and batch.alone and who.positives is None and who.negatives is None else 1.0
-    return batch.reduced(anchors, cut=cut, whole=terms.learnt.whole, buffers=buffers, **how)
+    shared = terms.once and batch.alone and who.positives is None and who.negatives is None
+    # Each pair once, where nobody asks what an anchor has of it and both of its anchors say the same.
+    asked = how["reduction"] == "none" or how["weights"] is not None or how["return_count"] or terms.own
+    once = shared and not asked and who.same is None and score.symmetric
+    half = 0.5 if shared and not once else 1.0
+    return batch.reduced(anchors, cut=cut, whole=terms.learnt.whole, buffers=buffers, once=once, **how)

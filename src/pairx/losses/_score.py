@@ -19,6 +19,13 @@ class Score:
     metric: Any
     similarity: str | None
 
+    @property
+    def symmetric(self) -> bool:
+        """Whether two rows can change places, as far as is known."""
+        from ..metrics import lookup
+
+        return self.similarity is not None or (isinstance(self.metric, str) and lookup(self.metric, "distance").symmetric)
+
     def rows(self, a: Arrays, x: Array) -> Array:
         """What is done to each row once."""
         if self.similarity is None:

@@ -33,8 +33,12 @@ def _contrast(
         z = numeric.hinge(a, p["margin"] - d)
         return share * (numeric.square(xp, z) if squared else z)
 
+    def either(d: Array, same: Array, p: Params) -> Array:
+        z = numeric.hinge(a, xp.where(same, d - p["positive_margin"], p["margin"] - d))
+        return share * (numeric.square(xp, z) if squared else z)
+
     learnt = Learnt(a, margin=margin, positive_margin=positive_margin)
-    return answer(a, who, Terms(near, far, learnt, once=once), how, **rest)
+    return answer(a, who, Terms(near, far, learnt, once=once, either=either if hinge_on == "distance" else None), how, **rest)
 
 
 @loss(
@@ -167,6 +171,8 @@ def contrastive(
 
 class _SignalToNoise(Score):
     """var(x - y) / var(x), from centred rows; 0 where x has no variance."""
+
+    symmetric = False
 
     def rows(self, a: Arrays, x: Array) -> Array:
         if isinstance(a.backend.shape(x)[-1], int) and a.backend.shape(x)[-1] == 0:
