@@ -156,7 +156,8 @@ class Backend:
     uniform
         ``uniform(rng, shape, like, dtype)``: random numbers in [0, 1) of the library's own kind of generator; None of any other.
     natives
-        What the standard lacks and the library has in one piece, by name: ``relu``, with slope 0 at 0, and ``softplus``, with 1/2.
+        What the standard lacks and the library has in one piece, by name: ``relu``, with slope 0 at 0; ``softplus``, with 1/2;
+        ``lse(s, mask)``, log sum of e^s over the last axis where the mask is, or None for arrays that it does not take.
     repairs
         Whether ``run`` may call ``forward``, which looks at eager values and computes again what cancellation spoilt.
     lazy
@@ -197,7 +198,7 @@ class Backend:
     prompt: Callable[..., bool] = _never
     along: Callable[[Array, Array], Array] | None = None
     uniform: Callable[[Any, tuple[Any, ...], Array, Any], Array | None] = lambda rng, shape, like, dtype: None
-    natives: Mapping[str, Callable[[Array], Array]] = field(default_factory=dict)
+    natives: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     repairs: bool = True
     lazy: bool = False
     whole: bool = False

@@ -11,7 +11,7 @@ from pairx.backend import Backend, trace_constant
 from pairx.engine import Rule, Task
 from pairx.engine import run as walk
 
-from . import operators
+from . import fused, operators
 from .blocks import blocksum, blockwise, prompt
 from .gradient import Walk, direct, dual, host
 
@@ -58,11 +58,6 @@ def _transformed(t: Any) -> bool:
 def traced(*arrays: Any) -> bool:
     """Whether values must not be looked at."""
     return torch.compiler.is_compiling() or any(_transformed(a) for a in arrays)
-
-
-def _softplus(z: Any) -> Any:
-    # Beyond its threshold torch answers z itself: at 20, as it comes, that is not yet the last digit.
-    return torch.nn.functional.softplus(z, 1.0, 80.0)
 
 
 def differentiated(*arrays: Any) -> bool:
@@ -168,7 +163,7 @@ BACKEND = Backend(
     detach=lambda t: t.detach(),
     free_bytes=free_bytes,
     tile_bytes=4 << 20,
-    natives={"relu": torch.relu, "softplus": _softplus},
+    natives={"relu": torch.relu, "softplus": fused.softplus, "lse": fused.lse},
     devices=devices,
     lowered=lowered,
     shares=_shares,

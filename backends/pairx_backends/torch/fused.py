@@ -1,0 +1,56 @@
+"""Functions that torch computes in fewer passes over memory than the Array API's operations do."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+
+def softplus(z: Any) -> Any:
+    """log(1 + e^z)."""
+    # Beyond its threshold torch answers z itself: at 20, as it comes, that is not yet the last digit.
+    return torch.nn.functional.softplus(z, 1.0, 80.0)
+
+
+class LogSumExp(torch.autograd.Function):  # type: ignore[misc]
+    """log sum of e^s over the last axis, where ``mask``; its slope is the softmax, which torch has in one pass."""
+
+    @staticmethod
+    def forward(ctx: Any, s: Any, mask: Any) -> Any:
+        ctx.save_for_backward(s, mask)
+        s = _masked(s, mask)
+        top = s.amax(-1)
+        share = torch.softmax(s, -1)  # unlike ``exp`` it takes no hundred times as long where the result is subnormal
+        value = top - share.amax(-1).log_()
+        info = torch.finfo(s.dtype)
+        torch.nn.functional.threshold_(share, info.tiny / info.eps, 0.0)  # nor do the products that follow
+        odd = top.isinf()
+        if bool(odd.any()):  # nothing to add, or infinite
+            share[odd], value[odd] = 0.0, top[odd]
+        ctx.share = share
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:
+        share, ctx.share = ctx.share, None
+        if share is not None and not torch.is_grad_enabled():
+            return share.mul_(g.unsqueeze(-1)), None
+        s = _masked(*ctx.saved_tensors)  # a second derivative will come, or this is a second pass: ordinary operations
+        odd = s.amax(-1, keepdim=True).isinf()
+        share = torch.softmax(s.masked_fill(odd | s.isinf(), -math.inf).masked_fill(odd, 0.0), -1)
+        return share.masked_fill(odd, 0.0) * g.unsqueeze(-1), None
+
+
+def _masked(s: Any, mask: Any) -> Any:
+    return s if mask is None else torch.where(mask, s, -math.inf)
+
+
+def lse(s: Any, mask: Any) -> Any | None:
+    """The same of eager tensors with a gradient; None of others."""
+    from . import differentiated, traced
+
+    if not s.numel() or not s.is_cpu or not differentiated(s) or traced(s):
+        return None
+    return LogSumExp.apply(s, mask)
