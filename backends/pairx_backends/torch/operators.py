@@ -19,7 +19,6 @@ from functools import cache, lru_cache
 from typing import Any
 
 import torch
-from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from pairx import calls
 from pairx import plan as plans
@@ -63,7 +62,8 @@ SMALL = 1 << 18
 def _small(x: Any, *rest: Any) -> bool:
     y = rest[0] if rest and rest[0].ndim > 1 else x
     terms = max(x.numel() * y.shape[-2], y.numel() * x.shape[-2])
-    return bool(statically_known_true(terms <= SMALL))  # of symbols nothing is known, and nothing is guarded
+    # Of symbols nothing is known, and nothing is guarded. A tracer has imported this; to import it above takes every process half a second.
+    return bool(torch.fx.experimental.symbolic_shapes.statically_known_true(terms <= SMALL))
 
 
 def kernel(rule: Rule, tensors: tuple[Any, ...], asked: bool) -> Operator | str:
