@@ -14,6 +14,15 @@ def softplus(z: Any) -> Any:
     return torch.nn.functional.softplus(z, 1.0, 80.0)
 
 
+def put(s: Any, index: Any, value: float) -> Any | None:
+    """s with ``value`` in column ``index[i]`` of each row i, in place of s; None where torch traces."""
+    from . import traced
+
+    if traced(s):
+        return None
+    return s.index_put_((torch.arange(s.shape[0], device=s.device), index), s.new_tensor(value))
+
+
 class LogSumExp(torch.autograd.Function):  # type: ignore[misc]
     """log sum of e^s over the last axis, where ``mask``; its slope is the softmax, which torch has in one pass."""
 

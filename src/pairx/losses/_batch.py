@@ -6,6 +6,7 @@ block (``Backend.blockwise``) and runs each block again in the backward pass, so
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -73,6 +74,13 @@ class Block:
         """Candidate i for anchor i."""
         xp = self.a.xp
         return self._mask("paired", lambda: xp.expand_dims(self.index, axis=-1) == xp.expand_dims(self.columns, axis=0))
+
+    def without_paired(self, s: Array) -> Array:
+        """``s`` with -inf at candidate i for anchor i; what was ``s`` may be overwritten."""
+        own = self.a.backend.natives.get("put")
+        if own is not None and (found := own(s, self.index, -math.inf)) is not None:
+            return found
+        return self.a.xp.where(self.paired, self.a.xp.full_like(s, -math.inf), s)
 
     @property
     def same(self) -> Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from . import _core as core
@@ -341,8 +340,7 @@ def siglip(
         xp = a.xp
         factor, shift = by.of(whole[: len(by.whole)]), offset.of(whole[len(by.whole) :])
         own = how.paired_logits(a, block.x, cut[0], factor) + shift
-        s = block.logits(factor) + shift
-        others = xp.sum(numeric.softplus(a, xp.where(block.paired, xp.full_like(s, -math.inf), s)), axis=-1)
+        others = xp.sum(numeric.softplus(a, block.without_paired(block.logits(factor) + shift)), axis=-1)
         return others + numeric.softplus(a, -own), xp.ones_like(own, dtype=xp.bool)
 
     return batch.reduced(
