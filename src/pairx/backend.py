@@ -157,8 +157,9 @@ class Backend:
         ``uniform(rng, shape, like, dtype)``: random numbers in [0, 1) of the library's own kind of generator; None of any other.
     natives
         What the standard lacks and the library has in one piece, by name: ``relu``, with slope 0 at 0; ``softplus``, with 1/2;
-        ``lse(s, mask)``, log sum of e^s over the last axis where the mask is; ``put(s, index, value)``, s with the value in column
-        ``index[i]`` of each row i, in place. The last two may answer None for arrays that they do not take.
+        ``clip(s, low, high)``, whose gradient takes one pass; ``lse(s, mask)``, log sum of e^s over the last axis where the mask is;
+        ``put(s, index, value)``, s with the value in column ``index[i]`` of each row i, in place. The last two may answer None for
+        arrays that they do not take.
     repairs
         Whether ``run`` may call ``forward``, which looks at eager values and computes again what cancellation spoilt.
     lazy

@@ -56,7 +56,7 @@ class Score:
     def logits(self, a: Arrays, x: Array, y: Array, scale: Any, max_bytes: int | None = None) -> Array:
         """(b, n) similarities times ``scale``; where they are products, x is scaled: that is fewer numbers."""
         if self.similarity is None:
-            return bounded(a, scale * self.alike(a, x, y, max_bytes))
+            return bounded(a, -scale * self.apart(a, x, y, max_bytes))
         return products(a, x * scale, y)
 
     def paired_logits(self, a: Arrays, x: Array, y: Array, scale: Any) -> Array:
@@ -156,4 +156,4 @@ def dots(a: Arrays, x: Array, y: Array) -> Array:
 def bounded(a: Arrays, s: Array) -> Array:
     """Values that overflowed become the largest that may still be subtracted from each other; NaN stays."""
     top = float(a.xp.finfo(s.dtype).max) / 4
-    return a.xp.clip(s, -top, top)
+    return a.backend.natives.get("clip", a.xp.clip)(s, -top, top)
