@@ -193,9 +193,11 @@ class _SignalToNoise(Score):
         return super().paired_apart(a, x, a.xp.zeros_like(x))
 
     def _ratio(self, a: Arrays, d: Array, size: Array) -> Array:
-        """Both divided by the size first: their squares may not be representable."""
+        """Both divided by the size first: their squares may not be representable, nor that of the size, which a quotient's slope has."""
         zero = size == 0
-        found = a.xp.where(zero, a.xp.zeros_like(d), d / a.xp.where(zero, a.xp.ones_like(size), size))
+        size = a.xp.where(zero, a.xp.ones_like(size), size)
+        unit = a.backend.detach(size)
+        found = a.xp.where(zero, a.xp.zeros_like(d), (d / unit) / (size / unit))
         return found * found
 
 
