@@ -11,6 +11,7 @@ from adapters import Adapter
 
 from pairx.losses import _core as core
 from pairx.losses import _numeric as numeric
+from pairx.losses import _score as scoring
 
 INF, NAN = np.inf, np.nan
 TOP = np.finfo(float).max
@@ -82,6 +83,14 @@ def test_hinge(backend: Adapter):
     x = np.array([-INF, -1.0, 0.0, 2.0, INF])
     agree(seen(backend, numeric.hinge, x), [0, 0, 0, 2, INF], [0, 0, 0, 1, 1], np.zeros(5))
     assert np.isnan(seen(backend, numeric.hinge, np.array([NAN]))[0]).all()
+
+
+def test_bounded(backend: Adapter):
+    """What overflowed is the largest number that may be subtracted still, with slope 0; NaN stays."""
+    x = np.array([1.0, -2.0, 0.0, TOP, -TOP, INF, -INF])
+    slope = np.array([1.0, 1, 1, 0, 0, 0, 0])
+    agree(seen(backend, scoring.bounded, x), [1, -2, 0, TOP / 4, -TOP / 4, TOP / 4, -TOP / 4], slope, np.zeros(7))
+    assert np.isnan(seen(backend, scoring.bounded, np.array([NAN]))[0]).all()
 
 
 def test_softplus(backend: Adapter):
