@@ -583,6 +583,17 @@ def test_the_first_compilation_says_so_once(caplog, monkeypatch, tmp_path):
     assert [r.message for r in caplog.records].count("pairx: compiling laplacian for float64 (forward)") == 1
 
 
+@pytest.mark.parametrize("shape", [(2000, 2000), (2500, 900), (3, 700, 800), (1, 5000), (5000, 1)])
+def test_each_thread_takes_as_many_tiles(shape: tuple[int, ...]):
+    x, y = np.zeros((*shape[:-1], 8), np.float32), np.zeros((*shape[:-2], shape[-1], 8), np.float32)
+    for threads in (2, 3, 4):
+        with pairx.options(threads=threads, engine="compiled"):
+            plan = pairx.explain(pairx.cdist, x, y, "cityblock")
+        assert plan.blocks == 1 or plan.blocks % threads == 0 or plan.blocks >= 8 * threads
+        assert plan.threads == min(threads, plan.blocks)
+        assert plan.scratch_bytes <= plan.max_bytes
+
+
 # --- threads, processes, signals ----------------------------------------------------------------------------------------
 
 

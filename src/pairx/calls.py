@@ -246,6 +246,7 @@ def assemble(
             in_place = layout == "matrix" and out is None and rule.answer == rule.compute
             cost = following(rule, in_place, backend.shape(x)[-1], size)
     notes = tuple(n for n in (backend.lowered(x),) if n)
+    symmetric = y is None and pairs is None and row.symmetric and layout == "matrix"
     plan = plans.make(
         axes=axes,
         shape=shape,
@@ -257,7 +258,7 @@ def assemble(
         # Values have the same bits for any tile; sums of gradients do not, so their tiles must not depend on the threads.
         tile_bytes=max(PRODUCT_BYTES, backend.tile_bytes)
         if chosen == "native"
-        else max(kernel.tile_bytes // plans.thread_count(), 1 << 20)
+        else of_thread(kernel.tile_bytes, max_bytes, symmetric)
         if kernel is not None
         else backend.tile_bytes,
         grad_bytes=kernel.grad_bytes if kernel is not None else None if row.product == "dot" else backend.tile_bytes,
@@ -272,7 +273,7 @@ def assemble(
         engine=chosen,
         reason=reason,
         dtype=checks.dtype_name(rule.answer),
-        symmetric=y is None and pairs is None and row.symmetric and layout == "matrix",
+        symmetric=symmetric,
         zero_self=row.zero_self and not rule.omit,
         notes=notes,
     )
@@ -287,6 +288,16 @@ def assemble(
     block = make_block(backend, rule, chosen, robust=True)
     forward = make_forward(backend, rule, chosen)
     return Task(plan, backend, x, y, aux, block, forward, rule.answer, out, pairs, rule, kernel=kernel)
+
+
+def of_thread(tile_bytes: int, max_bytes: int | str | None, symmetric: bool) -> int:
+    """Scratch of a tile of the compiled engine, of which each thread has one.
+
+    Large tiles pack less; but of one set there are few tiles, and those on the diagonal are half of the work of others.
+    """
+    threads = plans.thread_count()
+    least = max(tile_bytes // threads, 1 << 20)
+    return least if symmetric else max(least, min(tile_bytes, plans.allowance(max_bytes)[1] // threads))
 
 
 def choose(
@@ -305,7 +316,7 @@ def choose(
     if engine is None and not isinstance(kernel, str):
         d = backend.shape(tensors[0])[-1]
         # Traced, there are no products to choose.
-        wanted = rule.metric.product is None or grad or (traced and not rule.fast) or d < PRODUCT_FROM
+        wanted = rule.metric.product is None or grad or (traced and not rule.fast) or d < kernel.product_from
         if wanted and (kernel.ready() or math.prod(axes) * max(d, 1) > COMPILE_FROM):
             return "compiled", "differences in machine code" + ("" if kernel.ready() else ", compiled at this call"), kernel
     return (*uncompiled(backend, rule, engine, traced, tensors[0]), None)
@@ -321,10 +332,6 @@ def engines(backend: Backend, row: Metric, x: Array) -> tuple[str, ...]:
 
 COMPILE_FROM = 1 << 21
 """Below so many terms a call does not wait for the compiler; and the array engine takes about as long as compiling."""
-PRODUCT_FROM = 512
-"""From so many features on a matrix product is faster than differences, cancellation and all: measured, see docs/design.md."""
-
-
 FINISH_FROM = 1 << 15
 """From so many pairs on machine code after a product saves more than it takes to call it."""
 PRODUCT_BYTES = 32 << 20

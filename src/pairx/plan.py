@@ -234,6 +234,17 @@ def fit(axes: tuple[int, ...], cost: Cost, layout: Layout, limit: int, step: int
     return tuple(tile)
 
 
+def even(axes: tuple[int, ...], tile: tuple[int, ...], cost: Cost, limit: int, threads: int) -> tuple[int, ...]:
+    """Fewer rows to a tile, so that each thread takes as many tiles. One tile is left alone if it is small, and many are even enough."""
+    *_, m, n = axes
+    *lead, tm, tn = tile
+    pieces, others = -(-m // tm), math.prod([-(-a // t) for a, t in zip(axes, lead, strict=False)]) * -(-n // tn)
+    if pieces * others >= 8 * threads or (pieces * others == 1 and cost.of(tile, "matrix") <= limit // threads):
+        return tile
+    pieces = next(k for k in range(pieces, pieces + threads) if k * others % threads == 0)
+    return (*lead, -(-m // pieces), tn)
+
+
 def smallest(axes: tuple[Any, ...], layout: Layout, cost: Cost, grad_cost: Cost | None) -> int:
     """Scratch bytes of the smallest tile, forward and backward."""
     one = (1,) * len(axes)
@@ -299,6 +310,8 @@ def make(
             )
     limit = min(budget, tile_bytes)
     tile = fit(guess, cost, layout, max(limit, least)) if axes else ()
+    if threads > 1 and layout == "matrix" and not symmetric and not unknown and 0 not in guess:
+        tile = even(guess, tile, cost, limit, threads)
     grad_limit = limit if grad_bytes is None else min(budget, grad_bytes)
     grad_tile = fit(guess, grad_cost, layout, max(grad_limit, least)) if axes and grad_cost else tile
     if symmetric:

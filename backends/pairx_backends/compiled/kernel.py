@@ -72,6 +72,11 @@ class Kernel:
         """Scratch of a tile, where the budget allows it; large where its rows take long to prepare, which each tile does anew."""
         return 64 << 20 if self.special is not None and self.special.alone else 16 << 20
 
+    @property
+    def product_from(self) -> int:
+        """From so many features on a matrix product is faster than differences, cancellation and all: measured, see docs/design.md."""
+        return 4096 if self.definition.recipe.lanes * self.dtype.itemsize == 64 else 512
+
     @cached_property
     def special(self) -> Kernel | None:
         """The kernel for numbers of which something is known, where that takes less time: no tests, and logarithms ahead."""
@@ -407,7 +412,8 @@ class Kernel:
             return self.function("pull_xy")(a.ctypes.data)
 
         px, py = ([np.zeros_like(a) for a in side[:given]] if need else [] for side, need in zip((xs, ys), needed[:2], strict=True))
-        if needed[0] and needed[1] and width >= threads * step:  # there is something for each thread
+        # Features are shared where there is something for each thread; of a maximum each would look at every pair.
+        if needed[0] and needed[1] and (threads == 1 or (width >= threads * step and self.row.reduce != "max")):
             share(both, width, threads, step)
         else:
             if needed[0]:

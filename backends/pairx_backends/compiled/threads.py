@@ -7,32 +7,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Lock
 
-
-def share(work: Callable[[int, int], int], rows: int, threads: int, least: int = 16) -> list[int]:
-    """``work(start, stop)`` for pieces of the rows, on several threads; a piece is a multiple of ``least`` rows."""
-    pieces = max(1, min(threads, rows // least))
-    step = -(-rows // pieces // least) * least or least
-    spans = [(i, min(i + step, rows)) for i in range(0, rows, step)]
-    if len(spans) <= 1:
-        return [work(*s) for s in spans]
-    with ThreadPoolExecutor(len(spans) - 1, thread_name_prefix="pairx") as pool:
-        others = [pool.submit(work, *s) for s in spans[1:]]
-        return [work(*spans[0]), *(other.result() for other in others)]
-
-
 Each = Callable[[Callable[[int, int], None], int, int], None]
 
 
 @contextmanager
 def crew(threads: int) -> Iterator[Each]:
-    """``each(work, rows, least)`` calls ``work(start, stop)`` for pieces of the rows, of at least so many, on threads that stay.
+    """``each(work, rows, least)`` calls ``work(start, stop)`` for pieces of the rows, of a multiple of so many, on threads that stay.
 
     Each thread draws its pieces, since threads of the library may go on spinning after a product, and take half of a processor.
     """
     pool, lock = ThreadPoolExecutor(max(threads - 1, 1), thread_name_prefix="pairx"), Lock()
 
     def each(work: Callable[[int, int], None], rows: int, least: int) -> None:
-        step = rows if threads == 1 else max(-(-rows // (4 * threads)), least)
+        step = max(rows, 1) if threads == 1 else -(-max(rows, 1) // (4 * threads * least)) * least
         todo = iter(range(0, rows, step))
 
         def draw() -> None:
@@ -60,3 +47,11 @@ def crew(threads: int) -> Iterator[Each]:
         pool.shutdown(wait=True, cancel_futures=True)  # nobody may write any more
         raise
     pool.shutdown(wait=False)
+
+
+def share(work: Callable[[int, int], int], rows: int, threads: int, least: int = 16) -> list[int]:
+    """What ``work(start, stop)`` answers for pieces of the rows, each a multiple of ``least`` but the last."""
+    found: list[int] = []
+    with crew(threads) as each:
+        each(lambda start, stop: found.append(work(start, stop)), rows, least)
+    return found
