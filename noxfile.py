@@ -156,7 +156,7 @@ def common(device: str) -> tuple[str, ...]:
 def peers(session: nox.Session) -> None:
     """Speed against SciPy, scikit-learn, torch, JAX, faiss, numkong and others, on one thread and two (an hour; with -- --full two).
 
-    Writes asv_bench/results/<machine>/peers-<threads>.json and docs/peers.md.
+    Writes asv_bench/results/<machine>/peers-<threads>.json and docs/peers.md, which has those of other machines, too.
     """
     install(session, "jit,torch,jax", "peers")
     here = Path("asv_bench") / "results" / machine()
@@ -166,7 +166,8 @@ def peers(session: nox.Session) -> None:
         written.append(str(here / f"peers-{threads}.json"))
         options = ["-q", "-p", "no:cacheprovider", "--timeout", "1200", f"--benchmark-json={written[-1]}"]
         session.run("pytest", "asv_bench/peers", *options, *session.posargs, env={"PEERS_THREADS": str(threads), **KEEP_PAGES})
-    page = session.run("python", "asv_bench/peers/table.py", *written, silent=True)
+    others = sorted(str(p) for p in here.parent.glob("*/peers-*.json") if p.parent != here)
+    page = session.run("python", "asv_bench/peers/table.py", *written, *others, silent=True)
     if page:  # nothing ran where only an installation was asked for
         Path("docs/peers.md").write_text(str(page), encoding="utf-8")
     of_results(session, "dashboard", "pictures")

@@ -32,12 +32,16 @@ def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
 
 
 def processor() -> str:
-    """As the system names it."""
+    """As the system names it; a virtual machine may leave the number out, but its family and model tell what it can do."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+    except OSError:
+        lines = []
+    found = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in reversed(lines))}
+    name = found.get("model name") or platform.processor() or platform.machine()
+    if not re.search(r"\d", name) and "cpu family" in found:
+        return f"{name} (family {found['cpu family']}, model {found['model']})"
+    return name
 
 
 def gpus() -> list[str]:

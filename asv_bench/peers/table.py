@@ -74,10 +74,15 @@ def shown(seconds: float) -> str:
     return f"{seconds * 1e6:.1f} us" if seconds < 1e-3 else f"{seconds * 1e3:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"
 
 
-def page(paths: list[Path], about: dict[str, Any] | None = None) -> str:
-    """The whole page."""
-    machine = json.loads(paths[0].read_text())["machine_info"]
-    cpu = machine.get("cpu", {}).get("brand_raw") or machine.get("processor") or "unknown processor"
+def processor(machine: dict[str, Any]) -> str:
+    """What pytest-benchmark says of it."""
+    cpu = machine.get("cpu", {})
+    name = cpu.get("brand_raw") or machine.get("processor") or "unknown processor"
+    return f"{name} (family {cpu['family']}, model {cpu['model']})" if {"family", "model"} <= set(cpu) else str(name)
+
+
+def page(paths: list[Path]) -> str:
+    """The whole page: machine by machine, as the folders come."""
     text = [
         "# pairx and its peers",
         "",
@@ -89,17 +94,19 @@ def page(paths: list[Path], about: dict[str, Any] | None = None) -> str:
         "",
         'Losses: forward and backward on PyTorch tensors, float32, 128 features. "Peak" is what a call takes above its inputs and',
         'gradients (memray). "direct" is the formula as people write it, with the whole matrix (for triplets: every triplet listed).',
-        "",
-        "; ".join([cpu, ", ".join(f"{name} {version}" for name, version in machine["versions"].items())]) + ".",
     ]
-    for path in paths:
-        whole = json.loads(path.read_text())
-        threads, commit = whole["benchmarks"][0]["extra_info"]["threads"], whole["commit_info"]
-        text += ["", f"## {threads} thread{'s' * (threads > 1)}"]
-        text += ["", f"Commit {commit['id'][:7]} of {commit['time'][:16].replace('T', ', ')}."]
-        for title, lines in (("Distances", rows(read(path))), ("Losses", loss_rows(read(path, losses=True)))):
-            if len(lines) > 2:
-                text += ["", f"### {title}", "", *lines]
+    for folder in dict.fromkeys(p.parent for p in paths):
+        records = [(p, json.loads(p.read_text())) for p in paths if p.parent == folder]
+        machine = records[0][1]["machine_info"]
+        text += ["", f"## {processor(machine)}"]
+        text += ["", ", ".join(f"{name} {version}" for name, version in machine["versions"].items()) + "."]
+        for path, whole in records:
+            threads, commit = whole["benchmarks"][0]["extra_info"]["threads"], whole["commit_info"]
+            text += ["", f"### {threads} thread{'s' * (threads > 1)}"]
+            text += ["", f"Commit {commit['id'][:7]} of {commit['time'][:16].replace('T', ', ')}."]
+            for title, lines in (("Distances", rows(read(path))), ("Losses", loss_rows(read(path, losses=True)))):
+                if len(lines) > 2:
+                    text += ["", f"#### {title}", "", *lines]
     return "\n".join(text) + "\n"
 
 
