@@ -234,12 +234,16 @@ def fit(axes: tuple[int, ...], cost: Cost, layout: Layout, limit: int, step: int
     return tuple(tile)
 
 
+SHARED = 16 << 20
+"""Bytes of tiles that are worth several threads."""
+
+
 def even(axes: tuple[int, ...], tile: tuple[int, ...], cost: Cost, limit: int, threads: int) -> tuple[int, ...]:
     """Fewer rows to a tile, so that each thread takes as many tiles. One tile is left alone if it is small, and many are even enough."""
     *_, m, n = axes
     *lead, tm, tn = tile
     pieces, others = -(-m // tm), math.prod([-(-a // t) for a, t in zip(axes, lead, strict=False)]) * -(-n // tn)
-    if pieces * others >= 8 * threads or (pieces * others == 1 and cost.of(tile, "matrix") <= limit // threads):
+    if pieces * others >= 8 * threads or (pieces * others == 1 and cost.of(tile, "matrix") <= min(limit, SHARED) // threads):
         return tile
     pieces = next(k for k in range(pieces, pieces + threads) if k * others % threads == 0)
     return (*lead, -(-m // pieces), tn)
