@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import math
-import threading
-import time
 from typing import Any
 
 import numpy as np
@@ -167,22 +165,6 @@ def test_the_same_bits_for_any_number_of_threads(row: Metric, d: int):
             for _ in range(3):
                 np.testing.assert_array_equal(all_pairs(row, x, y), want)
                 np.testing.assert_array_equal(all_pairs(row, x), alone)
-
-
-def test_an_error_stops_the_other_threads():
-    """Ctrl-C comes to the main thread."""
-    done = []
-
-    def work(start: int, stop: int) -> None:
-        done.append(start)
-        if threading.current_thread() is threading.main_thread():
-            raise KeyboardInterrupt
-        time.sleep(0.05)
-
-    with pytest.raises(KeyboardInterrupt), finish.crew(2) as each:
-        each(work, 1000, 1)
-    time.sleep(0.2)
-    assert len(done) < 5, f"{len(done)} of 8 pieces"
 
 
 @pytest.mark.parametrize("degree", [0.5, 2, 4, 5, 7, -1])

@@ -246,6 +246,7 @@ def assemble(
             in_place = layout == "matrix" and out is None and rule.answer == rule.compute
             cost = following(rule, in_place, backend.shape(x)[-1], size)
     notes = tuple(n for n in (backend.lowered(x),) if n)
+    d = backend.shape(x)[-1]
     symmetric = y is None and pairs is None and row.symmetric and layout == "matrix"
     plan = plans.make(
         axes=axes,
@@ -265,6 +266,7 @@ def assemble(
         free=lambda: backend.free_bytes(backend.device(x)) or free_ram(),
         allocates=allocates and out is None and not backend.lazy,
         threads=plans.thread_count() if chosen == "compiled" or (backend.threads and chosen == "array") else 1,
+        features=d if isinstance(d, int) else 0,
         tiled=not (traced and backend.whole),
         op=op,
         metric=row.name,
@@ -280,7 +282,6 @@ def assemble(
     if chosen == "native" and kernel is not None:
         plan = replace(plan, threads=plans.thread_count())  # which share one tile after the other
     limit = min(plan.max_bytes, backend.tile_bytes)
-    d = backend.shape(x)[-1]
     each = (row.buffers + 4) * size * (d if isinstance(d, int) else 1024) + 64
     rule = replace(rule, pair_room=max(1, limit // 2 // each))
     if out is not None:

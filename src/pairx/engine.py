@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 from dataclasses import dataclass, replace
-from threading import Lock
 from typing import Any
 
 from . import plan as plans
 from .backend import Backend
 from .metrics import Metric, Pieces
 from .plan import Plan, Tile
+from .threads import share
 
 Array = Any
 
@@ -456,32 +454,14 @@ def run(task: Task, out: Array | None = None) -> Array:
     kernel = known(task)
     together = plan.threads > 1 and kernel is not None and kernel.alone
     # A plan knows of threads that share a tile, but not that the numbers allow a kernel of this kind.
-    todo, lock = plans.tiles(plans.merged(plan) if together and kernel is not task.kernel else plan), Lock()
 
-    def work() -> None:
-        while True:
-            with lock:
-                tile = next(todo, None)
-            if tile is None:
-                return
-            x, y = cut(task, tile)
-            if kernel is not None:
-                kernel.fill(task, tile, x, y, out)
-            else:
-                store(task, tile, task.forward(x, y, *task.aux), out)
+    def work(tile: Tile) -> None:
+        x, y = cut(task, tile)
+        if kernel is not None:
+            kernel.fill(task, tile, x, y, out)
+        else:
+            store(task, tile, task.forward(x, y, *task.aux), out)
 
-    if plan.threads == 1 or together:
-        work()
-        return out
-    # Each thread draws its tiles; to submit thousands of them would give Ctrl-C a lock of the pool to break into.
-    pool = ThreadPoolExecutor(plan.threads, thread_name_prefix="pairx")
-    try:
-        for done in [pool.submit(copy_context().run, work) for _ in range(plan.threads)]:
-            done.result()
-    except BaseException:
-        with lock:
-            todo = iter(())  # the others stop after the tile they are at
-        raise
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    todo = plans.tiles(plans.merged(plan) if together and kernel is not task.kernel else plan)
+    share(work, todo, 1 if together else plan.threads)
     return out

@@ -234,16 +234,16 @@ def fit(axes: tuple[int, ...], cost: Cost, layout: Layout, limit: int, step: int
     return tuple(tile)
 
 
-SHARED = 16 << 20
-"""Bytes of tiles that are worth several threads."""
+SHARED = 25_000_000
+"""Pairs times features, and 16 more for the result, that are worth several threads: 0.4 ms of one, of which to wake another takes 0.05."""
 
 
-def even(axes: tuple[int, ...], tile: tuple[int, ...], cost: Cost, limit: int, threads: int) -> tuple[int, ...]:
+def even(axes: tuple[int, ...], tile: tuple[int, ...], features: int, threads: int) -> tuple[int, ...]:
     """Fewer rows to a tile, so that each thread takes as many tiles. One tile is left alone if it is small, and many are even enough."""
     *_, m, n = axes
     *lead, tm, tn = tile
     pieces, others = -(-m // tm), math.prod([-(-a // t) for a, t in zip(axes, lead, strict=False)]) * -(-n // tn)
-    if pieces * others >= 8 * threads or (pieces * others == 1 and cost.of(tile, "matrix") <= min(limit, SHARED) // threads):
+    if pieces * others >= 8 * threads or (pieces * others == 1 and math.prod(axes) * (features + 16) < SHARED):
         return tile
     pieces = next(k for k in range(pieces, pieces + threads) if k * others % threads == 0)
     return (*lead, -(-m // pieces), tn)
@@ -275,6 +275,7 @@ def make(
     free: Callable[[], int | None] = free_ram,
     allocates: bool = True,
     threads: int = 1,
+    features: int = 0,
     tiled: bool = True,
     **decided: Any,
 ) -> Plan:
@@ -315,7 +316,7 @@ def make(
     limit = min(budget, tile_bytes)
     tile = fit(guess, cost, layout, max(limit, least)) if axes else ()
     if threads > 1 and layout == "matrix" and not symmetric and not unknown and 0 not in guess:
-        tile = even(guess, tile, cost, limit, threads)
+        tile = even(guess, tile, features, threads)
     grad_limit = limit if grad_bytes is None else min(budget, grad_bytes)
     grad_tile = fit(guess, grad_cost, layout, max(grad_limit, least)) if axes and grad_cost else tile
     if symmetric:

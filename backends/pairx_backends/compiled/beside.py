@@ -6,9 +6,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from pairx.threads import share_rows
+
 from .kernel import Kernel
 from .known import ahead
-from .threads import crew
 
 Array = Any
 BLOCK = 1 << 13
@@ -31,34 +32,33 @@ class Beside(Kernel):
             return
         weights = np.ones(max(d, 1), self.dtype) if w is None else np.ascontiguousarray(w, self.dtype)
         count = np.array([d if w is None else weights.sum(dtype=self.dtype)], self.dtype)
-        with crew(threads) as each:
-            block = BLOCK if threads == 1 else 2 * BLOCK
-            left, sx = self._side(x, w, "x", each, block)
-            right, sy = (self.packed(left), sx) if y is x and self.row.symmetric else self._side(y, w, "y", each, block)
-            sy = [np.concatenate([s, np.zeros(self.width, self.dtype)]) for s in sy]  # whole vectors are read
+        left, sx = self._side(x, w, "x", threads)
+        right, sy = (self.packed(left), sx) if y is x and self.row.symmetric else self._side(y, w, "y", threads)
+        sy = [np.concatenate([s, np.zeros(self.width, self.dtype)]) for s in sy]  # whole vectors are read
 
-            def part(low: int, high: int) -> None:
-                start = low if upper else 0
-                given = {
-                    "m": high - low, "n": n - start, "d": d, "upper": upper, "out": out[low:, start:].ctypes.data,
-                    "stride": out.strides[0] // size, "w": weights.ctypes.data, "count": count.ctypes.data,
-                    "x0": left[low:].ctypes.data, "xs0": left.shape[1], "y0": right[start // self.width :].ctypes.data,
-                }  # fmt: skip
-                given |= {name: value.ctypes.data for name, value in self.free.items()}
-                for side, first, numbers in (("x", low, sx), ("y", start, sy)):
-                    given |= {f"s{side}{p}": s[first:].ctypes.data for p, s in enumerate(numbers)}
-                a = self.slots.array(given)
-                self.function("forward")(a.ctypes.data)
+        def part(low: int, high: int) -> None:
+            start = low if upper else 0
+            given = {
+                "m": high - low, "n": n - start, "d": d, "upper": upper, "out": out[low:, start:].ctypes.data,
+                "stride": out.strides[0] // size, "w": weights.ctypes.data, "count": count.ctypes.data,
+                "x0": left[low:].ctypes.data, "xs0": left.shape[1], "y0": right[start // self.width :].ctypes.data,
+            }  # fmt: skip
+            given |= {name: value.ctypes.data for name, value in self.free.items()}
+            for side, first, numbers in (("x", low, sx), ("y", start, sy)):
+                given |= {f"s{side}{p}": s[first:].ctypes.data for p, s in enumerate(numbers)}
+            a = self.slots.array(given)
+            self.function("forward")(a.ctypes.data)
 
-            each(part, m, self.width)
-            if upper:
-                self.mirror(out)
+        share_rows(part, m, threads, self.width)
+        if upper:
+            self.mirror(out)
 
-    def _side(self, a: Array, w: Array | None, side: Literal["x", "y"], each: Any, block: int) -> tuple[Array, list[Array]]:
+    def _side(self, a: Array, w: Array | None, side: Literal["x", "y"], threads: int) -> tuple[Array, list[Array]]:
         """The rows of one side with what is computed ahead beside each number, those of y packed; and the numbers of the rows."""
         (n, d), count = a.shape, len(self.definition.recipe.beside(side))
         found = np.empty((n, d * count) if side == "x" else (-(-n // self.width), d * count, self.width), self.dtype)
         stats = [np.empty(n, self.dtype) for _ in range(self.definition.recipe.x_stats)]
+        block = BLOCK if threads == 1 else 2 * BLOCK
         step = max(1, block // (max(d, 1) * self.width)) * self.width
 
         def part(low: int, high: int) -> None:
@@ -71,7 +71,7 @@ class Beside(Kernel):
                 else:
                     self.packed(some, found[start // self.width :])
 
-        each(part, n, step)
+        share_rows(part, n, threads, step)
         return found, stats
 
     def _block(self, a: Array, w: Array | None, side: Literal["x", "y"]) -> tuple[Array, list[Array]]:

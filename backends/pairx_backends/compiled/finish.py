@@ -17,6 +17,7 @@ from pairx import engine
 from pairx.checks import dtype_name
 from pairx.engine import Rule
 from pairx.metrics import METRICS, Metric
+from pairx.threads import share_rows
 from pairx_backends.numpy import BACKEND as NUMPY
 
 from . import jit
@@ -24,7 +25,6 @@ from .definition import Definition, Slots
 from .emit import Code, Value, module
 from .kernel import Kernel
 from .kernels import store
-from .threads import Each, crew
 from .trace import order
 
 Array = Any
@@ -125,9 +125,9 @@ class Product(Kernel):
             return
         dtype = np.dtype(np.float32) if self.counts and d <= EXACT else self.dtype
         own = dot(_SCALARS[dtype.name]) if 0 < d * dtype.itemsize <= OWN else None
-        with NUMPY.quiet(), crew(threads) as each:
-            left, sx = self._side(x, w, dtype, each)
-            right, sy = (left, sx) if y is x else self._side(y, w, dtype, each)
+        with NUMPY.quiet():
+            left, sx = self._side(x, w, dtype, threads)
+            right, sy = (left, sx) if y is x else self._side(y, w, dtype, threads)
             if w is not None:
                 left = [p * w for p in left]
             step = max(128, own.width) if own is not None else min(TRIANGLE, max(m // 8, 32)) if upper else STRIP
@@ -168,7 +168,7 @@ class Product(Kernel):
                         self.mirror(out, top, bottom, top)
 
             if own is not None:
-                each(strips, m, -(-max(PIECE // n, 1) // step) * step)
+                share_rows(strips, m, threads, -(-max(PIECE // n, 1) // step) * step)
                 return
             shelves: list[Array] = []
             for top in range(0, m, step):
@@ -181,7 +181,7 @@ class Product(Kernel):
                         self.mirror(out, top, bottom, top + low, top + high)
 
                 # The block on the diagonal is one piece: there a thread would write what another one reads.
-                each(part, found[0].shape[1], max(PIECE // (bottom - top), bottom - top if upper else 1))
+                share_rows(part, found[0].shape[1], threads, max(PIECE // (bottom - top), bottom - top if upper else 1))
 
     def _finish(
         self, out: Array, reduced: tuple[Array, ...], stats: tuple[list[Array], list[Array]], count: Array, low: int, high: int
@@ -197,7 +197,7 @@ class Product(Kernel):
         a = np.array([values[name] for name in slots(self.definition).names], np.int64)
         self.function(f"finish_{_SCALARS[given.name]}")(a.ctypes.data)
 
-    def _side(self, a: Array, w: Array | None, dtype: Any, each: Each) -> tuple[list[Array], list[Array]]:
+    def _side(self, a: Array, w: Array | None, dtype: Any, threads: int) -> tuple[list[Array], list[Array]]:
         """The panels and numbers of the rows of one side."""
         (n, d), recipe, size = a.shape, self.definition.recipe, dtype.itemsize
         a = np.asarray(a, dtype)
@@ -219,7 +219,7 @@ class Product(Kernel):
                 slots = np.array(given, np.int64)
                 run(slots.ctypes.data)
 
-            each(part, n, max(PIECE // d, 1))
+            share_rows(part, n, threads, max(PIECE // d, 1))
         # Of the numbers whole vectors are read.
         return list(panels), [np.concatenate([s, np.zeros(recipe.lanes, s.dtype)], dtype=self.dtype) for s in found]
 

@@ -18,10 +18,10 @@ from pairx.checks import dtype_name
 from pairx.engine import Rule, Task
 from pairx.metrics import Metric
 from pairx.plan import Tile
+from pairx.threads import share_rows
 from pairx_backends.numpy import BACKEND as NUMPY
 
 from .known import Known, ahead, moderate, ordinary
-from .threads import share
 
 if TYPE_CHECKING:
     from .definition import Definition
@@ -404,7 +404,7 @@ class Kernel:
                 a = slots(own, other, total, [], start, m=stop - start, n=columns, c=c, r=r, by_own=by_own, by_other=by_other)
                 return function(a.ctypes.data)
 
-            share(part, rows, threads)
+            share_rows(part, rows, threads)
 
         def both(start: int, stop: int) -> int:
             c, r = worth.ctypes.data, maxima.ctypes.data
@@ -414,7 +414,7 @@ class Kernel:
         px, py = ([np.zeros_like(a) for a in side[:given]] if need else [] for side, need in zip((xs, ys), needed[:2], strict=True))
         # Features are shared where there is something for each thread; of a maximum each would look at every pair.
         if needed[0] and needed[1] and (threads == 1 or (width >= threads * step and self.row.reduce != "max")):
-            share(both, width, threads, step)
+            share_rows(both, width, threads, step)
         else:
             if needed[0]:
                 pull("x", xs, ys, px)
@@ -447,7 +447,7 @@ class Kernel:
             a = names.array(given)
             return self.function("worth")(a.ctypes.data)
 
-        return not any(share(part, m, threads))
+        return not any(share_rows(part, m, threads))
 
     def _slope(
         self, xs: list[Array], ys: list[Array], w: Array | None, g: Array, worth: Array, maxima: Array, n: int, threads: int
@@ -474,7 +474,7 @@ class Kernel:
             a = names.array(given)
             return self.function("slope")(a.ctypes.data)
 
-        return not any(share(part, m, threads))
+        return not any(share_rows(part, m, threads))
 
     def _panels(self, a: Array, step: int) -> Array:
         """(n, d) as (d / step, n, step): the features of a panel side by side, the last panel filled up with 0."""

@@ -9,11 +9,10 @@ from array_api_compat import torch as xp
 
 from pairx.backend import Backend, trace_constant
 from pairx.engine import Rule, Task
-from pairx.engine import run as walk
 
 from . import fused, operators
 from .blocks import blocksum, blockwise, prompt
-from .gradient import Walk, direct, dual, host
+from .gradient import Walk, direct, dual, host, walk
 
 _REFUSED = {
     "DTensor": "pass its local part: x.to_local()",

@@ -9,9 +9,13 @@ import torch
 from array_api_compat import torch as xp
 
 from pairx import plan as plans
-from pairx.engine import Task, block, cut, kept, known, settle
-from pairx.engine import run as walk
+from pairx.engine import Task, block, cut, kept, known, run, settle
 from pairx_backends.numpy import quiet
+
+from .team import of_torch
+
+walk = of_torch()(run)
+"""The walk of eager arrays, on the threads that torch has."""
 
 
 def dual(*tensors: Any) -> bool:
@@ -91,6 +95,7 @@ class Walk(torch.autograd.Function):  # type: ignore[misc]
         return None, *pull(replace(ctx.task, found=found), x, y, tuple(aux), g, needed)
 
 
+@of_torch()
 def pull(task: Task, x: Any, y: Any, aux: tuple[Any, ...], g: Any, needed: tuple[bool, ...]) -> list[Any]:
     """Gradients tile by tile, each tile computed again, unless its distances are there still."""
     plan = task.plan

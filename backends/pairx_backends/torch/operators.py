@@ -25,11 +25,10 @@ from pairx import plan as plans
 from pairx.backend import Backend, load, trace_constant
 from pairx.checks import dtype_name
 from pairx.engine import Rule, Task
-from pairx.engine import run as walk
 from pairx.metrics import lookup
 from pairx.plan import Layout
 
-from .gradient import direct, dual, pull
+from .gradient import direct, dual, pull, walk
 
 _NEEDED = ("_AutoDispatchBelowAutograd", "_ForceDispatchKeyGuard", "_after_autograd_keyset")
 AVAILABLE = all(hasattr(torch._C, name) for name in _NEEDED) and hasattr(torch.library, "register_vmap")
