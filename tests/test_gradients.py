@@ -369,3 +369,30 @@ def test_second_derivatives_of_two_sets_that_are_one(backend, name, second):
     want = (8 * (sides[0] - sides[1]) - (sides[2] - sides[3])) / (12 * h)
     (got,) = backend.curvature(total, [x], [along])
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-7 * np.abs(want).max())
+
+
+@pytest.mark.backends("torch")
+@pytest.mark.parametrize("keep", [True, False], ids=["distances kept", "computed again"])
+@pytest.mark.parametrize("name", ["cityblock", "euclidean", "chebyshev", "canberra"])
+def test_cotangents_wherever_their_rows_start(backend: Adapter, name: str, keep: bool):
+    """As a tile of a larger one has them, or of one number, or none: the same bits as those of a copy."""
+    torch, (m, n) = backend.lib, (40, 64)
+    x, y = (backend.asarray(samples("positive", (rows, 9), "float32", rows), "float32").requires_grad_() for rows in (m, n))
+    whole = backend.asarray(cotangent(2 * m + 1, n + 16), "float32")
+    forms = {
+        "part": whole[:m, 8 : n + 8],
+        "every other row": whole[1::2, :n][:m],
+        "unaligned": whole[:m, 3 : n + 3],
+        "one row": whole[:1, :n].expand(m, n),
+        "one number": whole[0, 0].expand(m, n),
+        "columns": whole.T[:m, :n],
+    }
+    for form, g in forms.items():
+        given = [pairx.cdist(x, y, name, engine="compiled") for _ in "12"]
+        if not keep:
+            for d in given:
+                with torch.no_grad():
+                    d.add_(0)
+        got, want = (torch.autograd.grad(d, (x, y), c) for d, c in zip(given, (g, g.contiguous().clone()), strict=True))
+        for a, b in zip(got, want, strict=True):
+            assert torch.equal(a, b), form

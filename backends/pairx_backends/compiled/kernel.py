@@ -372,8 +372,9 @@ class Kernel:
             return nothing[0], nothing[1], np.zeros(d, self.dtype) if needed[2] else None
         cs = -(-n // self.width) * self.width
         cotangents = self._padded(g, cs)
-        worth, maxima = cotangents[None], cotangents
-        if self.sloped:
+        if not self.sloped:
+            worth, maxima, cs = cotangents[None], cotangents, cotangents.strides[0] // size
+        else:
             worth = np.empty((len(self.definition.terms), m, cs), self.dtype)
             maxima = np.empty((m, cs), self.dtype) if self.row.reduce == "max" else worth[0]
             if distances is None or distances.dtype != self.dtype or not self.invertible:
@@ -442,8 +443,11 @@ class Kernel:
             distances = np.ascontiguousarray(distances)
 
         def part(start: int, stop: int) -> int:
-            given = {"m": stop - start, "n": n, "v": distances[start:].ctypes.data, "vs": distances.strides[0] // size, "gs": g.shape[1]}
-            given |= {"g": g[start:].ctypes.data, "c": worth[0, start:].ctypes.data} | {k: v.ctypes.data for k, v in self.free.items()}
+            given = {
+                "m": stop - start, "n": n, "v": distances[start:].ctypes.data, "vs": distances.strides[0] // size,
+                "g": g[start:].ctypes.data, "gs": g.strides[0] // size, "c": worth[0, start:].ctypes.data, "cs": worth.shape[2],
+            }  # fmt: skip
+            given |= {k: v.ctypes.data for k, v in self.free.items()}
             a = names.array(given)
             return self.function("worth")(a.ctypes.data)
 
@@ -460,12 +464,12 @@ class Kernel:
         weights = np.ones(d, self.dtype) if w is None else np.ascontiguousarray(w, self.dtype)
         count = np.array([d if w is None else weights.sum(dtype=self.dtype)], self.dtype)
         xs, packed = [np.ascontiguousarray(a) for a in xs], [self.packed(a) for a in ys]
-        m, cs = g.shape
+        (m, cs), gs = g.shape, g.strides[0] // size
 
         def part(start: int, stop: int) -> int:
             given = {
-                "m": stop - start, "n": n, "d": d, "w": weights.ctypes.data, "count": count.ctypes.data, "gs": cs, "cs": cs,
-                "plane": m * cs, "g": g.ctypes.data + start * cs * size, "c": worth.ctypes.data + start * cs * size,
+                "m": stop - start, "n": n, "d": d, "w": weights.ctypes.data, "count": count.ctypes.data, "gs": gs, "cs": cs,
+                "plane": m * cs, "g": g.ctypes.data + start * gs * size, "c": worth.ctypes.data + start * cs * size,
                 "r": maxima.ctypes.data + start * cs * size,
             }  # fmt: skip
             given |= {k: v.ctypes.data for k, v in self.free.items()}
@@ -487,8 +491,10 @@ class Kernel:
         return found
 
     def _padded(self, a: Array, width: int) -> Array:
-        """Rows of whole vectors in the computing dtype: the same memory where they are so already."""
-        if a.shape[-1] == width and a.dtype == self.dtype and a.flags.c_contiguous and a.flags.aligned:
+        """Rows of whole vectors in the computing dtype, wherever a row starts: the same memory where they are so already."""
+        size = self.dtype.itemsize
+        beside = a.strides[-1] == size and a.strides[0] % size == 0
+        if a.shape[-1] == width and a.dtype == self.dtype and beside and a.flags.aligned:
             return a
         found = np.zeros((a.shape[0], width), self.dtype)
         found[:, : a.shape[-1]] = a

@@ -91,7 +91,7 @@ def slope(definition: Definition) -> str:
 
 def worth_slots(recipe: Recipe) -> Slots:
     """The arguments of ``worth``: distances, their cotangents, those of the joined term."""
-    return Slots("m", "n", "v", "vs", "g", "gs", "c", *recipe.free)
+    return Slots("m", "n", "v", "vs", "g", "gs", "c", "cs", *recipe.free)
 
 
 def worth(definition: Definition) -> str:
@@ -100,20 +100,21 @@ def worth(definition: Definition) -> str:
     assert inverse is not None
     code = Code(recipe.scalar, recipe.lanes)
     names = worth_slots(recipe)
-    m, n, gs, vs = (names.read(code, s) for s in ("m", "n", "gs", "vs"))
+    m, n, gs, cs, vs = (names.read(code, s) for s in ("m", "n", "gs", "cs", "vs"))
     v, g, c = (names.read(code, s, "ptr") for s in "vgc")
     (factor,) = derivatives(definition.result, definition.reduced, definition.graph.input("g"))
     free = {name: code.spread(code.load(names.read(code, name, "ptr"), code.scalar)) for name in recipe.free}
     odd = code.room("i64")
     code.store("0", "i64", odd)
     with code.loop("0", m) as i, code.loop("0", n, recipe.lanes) as j:
-        near = code.put(f"add i64 {code.put(f'mul i64 {i}, {gs}')}, {j}")
+        given = code.put(f"add i64 {code.put(f'mul i64 {i}, {gs}')}, {j}")
+        target = code.put(f"add i64 {code.put(f'mul i64 {i}, {cs}')}, {j}")
         source = code.at(v, code.put(f"add i64 {code.put(f'mul i64 {i}, {vs}')}, {j}"))
         value = code.some(source, code.put(f"sub i64 {n}, {j}"))
         (reduced,) = code.expressions([inverse], {"v": value} | free)
-        inputs = {"r0": reduced, "g": code.load(code.at(g, near), code.vector, 4)} | free
+        inputs = {"r0": reduced, "g": code.load(code.at(g, given), code.vector, 4)} | free
         (found,) = code.expressions([factor], inputs)
-        code.store(found, code.vector, code.at(c, near), 4)
+        code.store(found, code.vector, code.at(c, target), 4)
         if metric.scale in ("difference", "pair", "term"):
             bad = code.compare("oeq", reduced, code.constant(math.inf))
             if metric.scale == "difference":
