@@ -55,6 +55,11 @@ class Recipe:
         """Panels of each side, with those computed ahead."""
         return self.panels + len(self.ahead)
 
+    @property
+    def broad(self) -> bool:
+        """Whether registers have 64 bytes: there are 32, additions have half of a processor's units, and products the other half."""
+        return self.lanes * (4 if self.scalar == "float" else 8) == 64
+
     def beside(self, side: str) -> tuple[str, ...]:
         """What lies side by side in a special kernel's rows: the number itself, or "", and what was computed ahead of it."""
         return self.ahead if side == "y" and "rest" in self.ahead else ("", *self.ahead)  # its logarithms are all that is read
@@ -155,8 +160,12 @@ class Definition:
         """Rows, and vectors of columns, of a register tile."""
         sums = len(self.looped) + self.recipe.omit
         if self.recipe.ahead:
-            return (4, 2) if self.weight < 8 else (1, 2)
-        return (2, 4) if sums == 1 and self.weight < 8 else (2, 2) if self.weight < 16 else (2, 1)
+            return (1, 2) if self.weight >= 8 else (4, 3) if self.recipe.broad else (4, 2)
+        if sums == 1 and self.weight < 8:
+            return 2, 4
+        if sums == 1 and self.weight < 16 and self.recipe.broad:
+            return 3, 4
+        return (2, 2) if self.weight < 16 else (2, 1)
 
 
 def slots(recipe: Recipe) -> Slots:

@@ -26,6 +26,7 @@ class Instructions:
         self.entry: list[str] = []
         self.declared: dict[str, str] = {}
         self._products: dict[Value, tuple[tuple[Value, Value], ...]] = {}
+        self._hidden: dict[Value, Value] = {}
         self._count = 0
 
     # --- types and constants
@@ -146,6 +147,14 @@ class Instructions:
             found = self.fma(a, b, found)
         self._products[found] = pairs
         return found
+
+    def hidden(self, value: Value, kind: str) -> Value:
+        """A constant in a register, of which the compiler does not know what it is."""
+        if value not in self._hidden:
+            room, found = self.room(kind), self.name()
+            self.entry += [f"  store volatile {kind} {value}, ptr {room}", f"  {found} = load volatile {kind}, ptr {room}"]
+            self._hidden[value] = found
+        return self._hidden[value]
 
     def plus(self, total: Value, value: Value) -> Value:
         """``total + value``; of a sum of products each joins the total by itself, which takes no addition."""

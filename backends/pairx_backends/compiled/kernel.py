@@ -58,7 +58,9 @@ class Kernel:
         self.definition: Definition = definition.Definition(recipe)
         if known == "ordinary" and self.definition.ahead:
             self.definition = definition.Definition(replace(recipe, ahead=self.definition.ahead))
-        self.width = self.definition.tile[1] * recipe.lanes
+        if recipe.broad and self.definition.counted:  # comparisons of 64 bytes answer masks, which take an operation more
+            self.definition = definition.Definition(replace(recipe, lanes=recipe.lanes // 2))
+        self.width = self.definition.tile[1] * self.definition.recipe.lanes
         self.slots = definition.slots(self.definition.recipe)
         # A weighted sum with gaps has its weights in n and in what is present, too.
         self.differentiable = row.differentiable and not stats and not (weighted and omit)

@@ -167,14 +167,17 @@ def _accumulate(
     if recipe.omit:
         here = code.compare("ord", x[0], y[0])
         values = [code.choose(here, v, code.constant(0.0)) for v in values]
-    for value, place in zip(values, sums, strict=False):
+    for term, value, place in zip(definition.looped, values, sums, strict=False):
         old = code.load(place, code.vector)
         if largest:
             if weight is not None:
                 value = code.choose(code.compare("ogt", weight, code.constant(0.0)), value, code.constant(0.0))
             new = larger(code, old, value)
         else:
-            new = code.plus(old, value) if weight is None else code.fma(value, weight, old)
+            factor = weight
+            if weight is None and recipe.broad and term.op == "abs":  # a sum of products takes no unit of additions
+                factor = code.hidden(code.constant(1.0), code.vector)
+            new = code.plus(old, value) if factor is None else code.fma(value, factor, old)
         code.store(new, code.vector, place)
     if here is not None:
         counted = code.choose(here, weight if weight is not None else code.constant(1.0), code.constant(0.0))
