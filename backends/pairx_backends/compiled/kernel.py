@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -236,30 +236,44 @@ class Kernel:
             return
         weights = np.ones(max(d, 1), self.dtype) if w is None else np.ascontiguousarray(w, self.dtype)
         count = np.array([x.shape[-1] if w is None else weights.sum(dtype=self.dtype)], self.dtype)
+        sums = [self._sums(panel, w, pad) for panel, pad in ((xs[0], 0), (y, self.width))] if self.definition.apart else []
+        self.compare(xs, [self.packed(panel) for panel in ys], out, weights, count, (sx, sy), sums, upper)
+        if upper:
+            self.mirror(out)
+
+    def compare(
+        self,
+        xs: list[Array],
+        ys: list[Array],
+        out: Array,
+        weights: Array,
+        count: Array,
+        stats: tuple[list[Array], list[Array]] = ([], []),
+        sums: Sequence[Array] = (),
+        upper: bool = False,
+    ) -> None:
+        """The same of prepared rows, of which those of y are packed; below the diagonal nothing where ``upper`` is set."""
         index = self.slots.index
         a = np.zeros(len(index), np.int64)
-        a[:8] = m, n, d, upper, out.ctypes.data, out.strides[0] // self.dtype.itemsize, weights.ctypes.data, count.ctypes.data
+        sizes = (*out.shape, xs[0].shape[-1], upper)
+        a[:8] = *sizes, out.ctypes.data, out.strides[0] // self.dtype.itemsize, weights.ctypes.data, count.ctypes.data
         for name, value in self.free.items():
             a[index[name]] = value.ctypes.data
         held = []
-        for p, (left, right) in enumerate(zip(xs, map(self.packed, ys), strict=True)):
+        for p, (left, right) in enumerate(zip(xs, ys, strict=True)):
             if left.strides[-1] != left.itemsize or not left.flags.aligned or left.strides[0] % left.itemsize:
                 left = np.ascontiguousarray(left)
-            held += [left, right]
+            held.append(left)
             a[index[f"x{p}"]], a[index[f"xs{p}"]] = left.ctypes.data, left.strides[0] // left.itemsize
             a[index[f"y{p}"]] = right.ctypes.data
-        for p, (left, right) in enumerate(zip(sx, sy, strict=True)):
+        for p, (left, right) in enumerate(zip(*stats, strict=True)):
             right = np.concatenate([right, np.zeros(self.width, self.dtype)])  # whole vectors are read
             held += [left, right]
             a[index[f"sx{p}"]], a[index[f"sy{p}"]] = left.ctypes.data, right.ctypes.data
-        for name, panel, pad in (("tx", xs[0], 0), ("ty", y, self.width)) if self.definition.apart else ():
-            sums = self._sums(panel, w, pad)
-            held.append(sums)
-            a[index[name]] = sums.ctypes.data
+        for name, each in zip(("tx", "ty"), sums, strict=False):
+            a[index[name]] = each.ctypes.data
         if self.function("forward")(a.ctypes.data) and self.repairs:
             self.function("repair")(a.ctypes.data)
-        if upper:
-            self.mirror(out)
 
     def _sums(self, a: Array, w: Array | None, pad: int) -> Array:
         """The sum of each row, as ``Definition.apart`` wants it; some zeros after the last."""
@@ -372,22 +386,24 @@ class Kernel:
         if not (m and n and d):
             nothing = [[np.zeros((rows, d), self.dtype) for _ in range(given)] for rows in (m, n)]
             return nothing[0], nothing[1], np.zeros(d, self.dtype) if needed[2] else None
-        cs = -(-n // self.width) * self.width
-        cotangents = self._padded(g, cs)
+        step = pullback.vectors(self.definition) * self.definition.recipe.lanes
+        width = -(-d // step) * step
+        # Features are shared where there is something for each thread; of a maximum each would look at every pair.
+        together = needed[0] and needed[1] and (threads == 1 or (width >= threads * step and self.row.reduce != "max"))
+        g = self._padded(g, n)
         if not self.sloped:
-            worth, maxima, cs = cotangents[None], cotangents, cotangents.strides[0] // size
+            worth, maxima, cs = g[None], g, g.strides[0] // size
         else:
+            cs = -(-n // self.width) * self.width
             worth = np.empty((len(self.definition.terms), m, cs), self.dtype)
             maxima = np.empty((m, cs), self.dtype) if self.row.reduce == "max" else worth[0]
             if distances is None or distances.dtype != self.dtype or not self.invertible:
-                valid = self._slope(xs, ys, w, cotangents, worth, maxima, n, threads)
+                valid = self._slope(xs, ys, w, self._padded(g, cs), worth, maxima, n, threads)
             else:
-                valid = self._worth(distances, cotangents, worth, threads)
+                valid = self._worth(distances, g, worth, threads)
             if not valid:
                 return None
-        step = pullback.vectors(self.definition) * self.definition.recipe.lanes
-        xs, ys = ([self._panels(a, step) for a in side] for side in (xs, ys))
-        width = xs[0].shape[0] * step
+        xs, ys = ([self.panelled(a, step) for a in side] for side in (xs, ys))
         weights = np.ones(width, self.dtype) if w is None else self._padded(np.asarray(w)[None], width)[0]
         order = pullback.pull_slots(self.definition.recipe)
 
@@ -415,8 +431,7 @@ class Kernel:
             return self.function("pull_xy")(a.ctypes.data)
 
         px, py = ([np.zeros_like(a) for a in side[:given]] if need else [] for side, need in zip((xs, ys), needed[:2], strict=True))
-        # Features are shared where there is something for each thread; of a maximum each would look at every pair.
-        if needed[0] and needed[1] and (threads == 1 or (width >= threads * step and self.row.reduce != "max")):
+        if together:
             share_rows(both, width, threads, step)
         else:
             if needed[0]:
@@ -482,7 +497,7 @@ class Kernel:
 
         return not any(share_rows(part, m, threads))
 
-    def _panels(self, a: Array, step: int) -> Array:
+    def panelled(self, a: Array, step: int) -> Array:
         """(n, d) as (d / step, n, step): the features of a panel side by side, the last panel filled up with 0."""
         n, d = a.shape
         found = np.zeros((-(-d // step), n, step), self.dtype)

@@ -96,7 +96,7 @@ def worth_slots(recipe: Recipe) -> Slots:
 
 def worth(definition: Definition) -> str:
     """What ``slope`` answers, from distances that are there already: no feature is looked at."""
-    recipe, metric, inverse = definition.recipe, definition.recipe.metric, definition.inverse
+    recipe, inverse = definition.recipe, definition.inverse
     assert inverse is not None
     code = Code(recipe.scalar, recipe.lanes)
     names = worth_slots(recipe)
@@ -110,27 +110,33 @@ def worth(definition: Definition) -> str:
         given = code.put(f"add i64 {code.put(f'mul i64 {i}, {gs}')}, {j}")
         target = code.put(f"add i64 {code.put(f'mul i64 {i}, {cs}')}, {j}")
         source = code.at(v, code.put(f"add i64 {code.put(f'mul i64 {i}, {vs}')}, {j}"))
-        value = code.some(source, code.put(f"sub i64 {n}, {j}"))
+        left = code.put(f"sub i64 {n}, {j}")
+        value = code.some(source, left)
         (reduced,) = code.expressions([inverse], {"v": value} | free)
-        inputs = {"r0": reduced, "g": code.load(code.at(g, given), code.vector, 4)} | free
+        inputs = {"r0": reduced, "g": code.some(code.at(g, given), left)} | free
         (found,) = code.expressions([factor], inputs)
         code.store(found, code.vector, code.at(c, target), 4)
-        if metric.scale in ("difference", "pair", "term"):
-            bad = code.compare("oeq", reduced, code.constant(math.inf))
-            if metric.scale == "difference":
-                bad = code.put(f"or {code.truth} {bad}, {_small(code, definition, value)}")
-            _raise(code, odd, bad)
+        bad = distrusted(code, definition, value, reduced)
+        if bad is not None:
+            note(code, odd, bad)
     code.do(f"ret i64 {code.load(odd, 'i64')}")
     return module([code], [code.function("worth", "ptr %a", "i64")])
 
 
-def _small(code: Code, definition: Definition, value: Value) -> Value:
-    """Which distances are above 0 and too small to be trusted."""
+def distrusted(code: Code, definition: Definition, value: Value, reduced: Value) -> Value | None:
+    """Which sums are infinite, or belong to distances above 0 that are too small to be trusted; None: all are good."""
+    scale = definition.recipe.metric.scale
+    if scale not in ("difference", "pair", "term"):
+        return None
+    bad = code.compare("oeq", reduced, code.constant(math.inf))
+    if scale != "difference":
+        return bad
     low, positive = code.compare("olt", value, code.constant(lowest(definition))), code.compare("ogt", value, code.constant(0.0))
-    return code.put(f"and {code.truth} {low}, {positive}")
+    small = code.put(f"and {code.truth} {low}, {positive}")
+    return code.put(f"or {code.truth} {bad}, {small}")
 
 
-def _raise(code: Code, odd: Value, bad: Value) -> None:
+def note(code: Code, odd: Value, bad: Value) -> None:
     """Set the flag if the test holds anywhere."""
     flag = code.put(f"zext i1 {any_of(code, bad)} to i64")
     code.store(code.put(f"or i64 {code.load(odd, 'i64')}, {flag}"), "i64", odd)
@@ -141,12 +147,10 @@ def _watch(
 ) -> None:
     """Set the flag for values that came out infinite or too small; an exact 0 is one if the rows differ."""
     recipe, metric = definition.recipe, definition.recipe.metric
-    if metric.scale not in ("difference", "pair", "term"):
+    bad = distrusted(code, definition, value, value)
+    if bad is None:
         return
-    bad = code.compare("oeq", value, code.constant(math.inf))
-    if metric.scale == "difference":
-        bad = code.put(f"or {code.truth} {bad}, {_small(code, definition, value)}")
-    _raise(code, odd, bad)
+    note(code, odd, bad)
     if metric.scale != "difference":
         return
     zero = code.compare("oeq", value, code.constant(0.0))
@@ -201,10 +205,10 @@ def pull_slots(recipe: Recipe) -> Slots:
     """The arguments of ``pull``: rows of the one side, rows of the other, features; the strides of c for each side.
 
     The rows of whole panels, own and other. ``pull_both`` takes features from ``first`` to ``stop`` of all ``width``, and both
-    sides' totals.
+    sides' totals; of ``upper`` cotangents only what is not below the diagonal, but in the blocks on it all.
     """
     panels = [f"{s}{p}" for p in range(recipe.stored) for s in ("own", "other", "total", "totals")]
-    sizes = ("m", "n", "own_rows", "other_rows", "first", "stop", "width")
+    sizes = ("m", "n", "upper", "own_rows", "other_rows", "first", "stop", "width")
     return Slots(*sizes, "c", "plane", "by_own", "by_other", "r", "w", *panels)
 
 
@@ -325,8 +329,12 @@ def pull_both(definition: Definition) -> str:
     count = len(panels.vectors)
     parts = [code.room(code.vector, BLOCK * count) for _ in gy]
     zero = code.constant(0.0)
-    first, stop = names.read(code, "first"), names.read(code, "stop")
-    with code.loop("0", m, BLOCK) as ib, code.loop("0", n, BLOCK) as jb, code.loop(first, stop, panels.width) as k:
+    first, stop, upper = names.read(code, "first"), names.read(code, "stop"), names.read(code, "upper")
+    with (
+        code.loop("0", m, BLOCK) as ib,
+        code.loop(code.put(f"mul i64 {ib}, {upper}"), n, BLOCK) as jb,
+        code.loop(first, stop, panels.width) as k,
+    ):
         i_stop, j_stop = code.smaller(code.put(f"add i64 {ib}, {BLOCK}"), m), code.smaller(code.put(f"add i64 {jb}, {BLOCK}"), n)
         for part in parts:
             with code.loop("0", str(BLOCK * count)) as at:
@@ -469,9 +477,16 @@ def _add(
 ) -> None:
     """One row of the other side into the sums of one vector of features."""
     inputs = shared | definition.recipe.inputs(*mine) | definition.recipe.inputs(*theirs)
-    values = code.expressions(slopes, inputs)
-    if definition.recipe.omit:
-        here = code.compare("ord", inputs["x0"], inputs["y0"])
-        values = [code.choose(here, v, code.constant(0.0)) for v in values]
-    for value, s in zip(values, sums, strict=True):
-        code.store(code.arith("add", code.load(s, code.vector), value), code.vector, s)
+    # A product joins its sum by itself, though both sides have it: that takes no addition.
+    plain = [s.args[0] if s.op == "neg" else s for s in slopes]
+    apart = [p.op == "mul" and not definition.recipe.omit and all(a.op != "sign" for a in p.args) for p in plain]
+    roots = [p.args if a else (p,) for p, a in zip(plain, apart, strict=True)]
+    values = iter(code.expressions([n for each in roots for n in each], inputs))
+    here = code.compare("ord", inputs["x0"], inputs["y0"]) if definition.recipe.omit else None
+    for slope, product, shelf in zip(slopes, apart, sums, strict=True):
+        value, old = next(values), code.load(shelf, code.vector)
+        if slope.op == "neg":
+            value = code.neg(value)
+        if here is not None:
+            value = code.choose(here, value, code.constant(0.0))
+        code.store(code.fma(value, next(values), old) if product else code.arith("add", old, value), code.vector, shelf)

@@ -55,8 +55,8 @@ def _cotangent(task: Task, tile: plans.Tile, g: Any) -> Any:
     if tile.kind == "mirror":
         found = found + g[plans.mirrored(tile)].mT.conj()
     elif tile.kind == "diagonal" and plan.zero_self:
-        n = found.shape[-1]
-        found = found.masked_fill(torch.eye(n, dtype=torch.bool, device=g.device), 0.0)
+        found = found.clone()
+        found.diagonal(dim1=-2, dim2=-1).zero_()
     return found
 
 
