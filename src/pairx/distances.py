@@ -104,7 +104,7 @@ def cdist(
         if known is not None and known[0] is plans.current() and not calls.asked():
             return known[1](x, y)
     call = Call("cdist", out, w, out_dtype, zero, nan_policy, max_bytes, engine, precision, params)
-    task = _matrix(call, x, y, metric, "matrix")
+    task = matrix_task(call, x, y, metric, "matrix")
     result = _run(task)
     if isinstance(task, Task) and task.plan.blocks == 1 and nan_policy != "raise":
         _remember(key, task, x, y, result)
@@ -146,7 +146,7 @@ def pdist(
     array([1., 3., 2.])
     """
     call = Call("pdist", out, w, out_dtype, zero, nan_policy, max_bytes, engine, precision, params)
-    return _run(_matrix(call, x, None, metric, "condensed"))
+    return _run(matrix_task(call, x, None, metric, "condensed"))
 
 
 def paired(
@@ -254,7 +254,7 @@ def gram(
            [0.3679, 1.    ]])
     """
     call = Call("gram", out, w, out_dtype, "finite", "propagate", max_bytes, engine, precision, params)
-    return _run(_matrix(call, x, y, kernel, "matrix", kind="kernel"))
+    return _run(matrix_task(call, x, y, kernel, "matrix", kind="kernel"))
 
 
 def squareform(x: Array, force: str = "no", checks: bool = True) -> Array:
@@ -322,7 +322,8 @@ def squareform(x: Array, force: str = "no", checks: bool = True) -> Array:
         return xp.where(low == high, xp.zeros_like(full), full)
 
 
-def _matrix(call: Call, x: Array, y: Array | None, metric: Metric, layout: Layout, kind: str = "distance") -> Task | Array:
+def matrix_task(call: Call, x: Array, y: Array | None, metric: Metric, layout: Layout, kind: str = "distance") -> Task | Array:
+    """The task of all pairs; the result itself, of a metric that is the caller's own function."""
     backend = find(x=x, y=y)
     x, y = backend.coerce(x, "x"), None if y is None else backend.coerce(y, "y")
     sx = backend.shape(x)

@@ -8,7 +8,7 @@ from typing import Any
 from . import checks
 from .backend import Backend, find
 from .calls import Call
-from .distances import _matrix, _run
+from .distances import _run, matrix_task
 
 Array = Any
 
@@ -138,7 +138,7 @@ def similarity(
     if not isinstance(kind, str):
         raise TypeError(f"kind={kind!r}: expected 'cosine' or 'dot'; for a function of your own use cdist.")
     call = Call("similarity", out, w, out_dtype, "finite", "propagate", max_bytes, engine, None, {})
-    return _run(_matrix(call, x, y, kind, "matrix", kind="similarity"))
+    return _run(matrix_task(call, x, y, kind, "matrix", kind="similarity"))
 
 
 def _pair(axes: Any, x_ndim: int, y_ndim: int, batch: int) -> tuple[int, int]:

@@ -77,6 +77,7 @@ class Definition:
         self.recipe = recipe
         both = ("x0", "y0")
         self.graph = graph = Scalars(*(both if recipe.known == known else () for known in ("ordinary", "present", "moderate")))
+        graph.dtype = "float32" if recipe.scalar == "float" else "float64"
         pieces = recipe.metric.define(graph, **dict(recipe.params), **{name: graph.input(name) for name in recipe.free})
         self.x = [graph.input(f"x{i}") for i in range(recipe.panels)]
         self.y = [graph.input(f"y{i}") for i in range(recipe.panels)]

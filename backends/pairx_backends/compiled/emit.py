@@ -319,6 +319,21 @@ class Code(Instructions):
         y = self.arith("add", self.constant(1.0), self.arith("add", self.arith("sub", part, lower), upper))
         return self.arith("add", self._scaled(y, shifted), self._nan(a))
 
+    def exp_below(self, a: Value) -> Value:
+        """e^a for a <= 0, by its series and no division; what is below the smallest normal numbers is about there, above 0 it is 1."""
+        high, low = (self.constant(c) for c in _LN2[self.scalar])
+        bottom, terms = (-86.0, 8) if self.scalar == "float" else (-707.0, 14)
+        inside = self.choose(self.compare("olt", a, self.constant(bottom)), self.constant(bottom), a)
+        inside = self._least(self.constant(0.0), inside)
+        magic = self.constant(_MAGIC[self.scalar])
+        shifted = self.intrinsic("fma", inside, self.constant(1 / math.log(2)), magic)
+        k = self.neg(self.put(f"fsub {self.vector} {shifted}, {magic}"))
+        r = self.fma(k, low, self.fma(k, high, inside))
+        series = self._horner(r, tuple(1 / math.factorial(n) for n in range(2, terms)))
+        y = self.arith("add", self.fma(series, self.arith("mul", r, r), r), self.constant(1.0))
+        exponent = self.ints("shl", self.bits(shifted), self.integer(BITS[self.scalar][1]))
+        return self.number(self.ints("add", self.bits(y), exponent))
+
     def cube_root(self, a: Value) -> Value:
         """The cube root of a >= 0, by steps of Halley's rule to a ** (-1/3): they need no division."""
         _, mantissa, bias, _ = BITS[self.scalar]

@@ -194,6 +194,10 @@ class Instructions:
             found = self.put(f"select {self.truth} {test}, {self.whole} {self.integer(bits[i])}, {self.whole} {found}")
         return self.number(found)
 
+    def larger(self, a: Value, b: Value) -> Value:
+        """The larger; a if b is NaN."""
+        return self.choose(self.compare("olt", a, b), b, a)
+
     def compare(self, how: str, a: Value, b: Value) -> Value:
         """A comparison by LLVM's name: oeq, une, olt, ..."""
         return self.put(f"fcmp {how} {self.vector} {a}, {b}")
@@ -218,6 +222,30 @@ class Instructions:
         kind = f"v{self.lanes}{self.element}"
         found = self.call(f"llvm.vector.reduce.smax.{kind}", self.element, (self.whole, self.bits(a))) if self.lanes > 1 else self.bits(a)
         return self.put(f"bitcast {self.element} {found} to {self.scalar}")
+
+    def added(self, a: Value) -> Value:
+        """The sum of all lanes, one after the other."""
+        if self.lanes == 1:
+            return a
+        suffix = {"float": "f32", "double": "f64"}[self.scalar]
+        return self.call(f"llvm.vector.reduce.fadd.v{self.lanes}{suffix}", self.scalar, (self.scalar, "-0.0"), (self.vector, a))
+
+    def topmost(self, a: Value) -> Value:
+        """The largest of all lanes, none of which is NaN."""
+        if self.lanes == 1:
+            return a
+        suffix = {"float": "f32", "double": "f64"}[self.scalar]
+        return self.call(f"llvm.vector.reduce.fmax.v{self.lanes}{suffix}", self.scalar, (self.vector, a), flags="nnan nsz ")
+
+    @property
+    def lane(self) -> Value:
+        """The number of each lane."""
+        return "0" if self.lanes == 1 else "<" + ", ".join(f"{self.element} {lane}" for lane in range(self.lanes)) + ">"
+
+    def count(self, value: Value) -> Value:
+        """A count in every lane."""
+        short = value if self.element == "i64" else self.put(f"trunc i64 {value} to {self.element}")
+        return self.spread(short, self.element)
 
     def widened(self, value: Value, scalar: str) -> Value:
         """Numbers of a type that is as wide or less, in this one's."""

@@ -26,6 +26,11 @@ class Node:
         self.graph, self.op, self.args, self.value = graph, op, args, value
 
     @property
+    def dtype(self) -> str:
+        """What the kernel computes in."""
+        return self.graph.dtype
+
+    @property
     def boolean(self) -> bool:
         """True or false, and no number."""
         return self.op in BOOLEAN
@@ -101,6 +106,7 @@ class Scalars:
     """
 
     kind: type[Node] = Node
+    dtype = "float32"
 
     def __init__(self, positive: Iterable[str] = (), present: Iterable[str] = (), moderate: Iterable[str] = ()) -> None:
         self._known: dict[Any, Node] = {}
@@ -186,9 +192,16 @@ class Scalars:
         """a / b."""
         return self.make("div", a, b)
 
-    def clip(self, a: Any, low: float, high: float) -> Node:
+    def clip(self, a: Any, low: float | None, high: float | None) -> Node:
         """Into [low, high]; NaN stays."""
-        return self.make("minimum", self.make("maximum", a, low), high)
+        a = a if low is None else self.make("maximum", a, low)
+        return a if high is None else self.make("minimum", a, high)
+
+    def finfo(self, dtype: Any) -> Any:
+        """Of what a kernel computes in."""
+        import numpy as np
+
+        return np.finfo(dtype)
 
     def ones_like(self, a: Any) -> Node:
         """1."""

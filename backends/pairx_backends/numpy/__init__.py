@@ -80,6 +80,15 @@ def product(rule: Rule, tensors: tuple[Any, ...]) -> Any:
     return compiled.product(rule, np.matmul)
 
 
+def pair_sum(x: Any, plain: Any, kernel: Any, labels: Any, *what: Any) -> Any | None:
+    """See :class:`pairx.Backend`."""
+    from pairx_backends.compiled import terms
+
+    with quiet():
+        found = terms.total(x, kernel, labels, *what, slope=False)
+    return None if found is None else np.asarray(found[0], x.dtype)
+
+
 BACKEND = Backend(
     name="numpy",
     xp=xp,
@@ -95,4 +104,5 @@ BACKEND = Backend(
     quiet=quiet,
     compiler=compiler,
     product=product,
+    natives={"pair_sum": pair_sum},
 )

@@ -168,6 +168,7 @@ BACKEND = Backend(
         "clip": torch.nn.functional.hardtanh,
         "lse": fused.lse,
         "put": fused.put,
+        "pair_sum": fused.pair_sum,
     },
     devices=devices,
     lowered=lowered,

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
+
+from pairx_backends.numpy import quiet
+
+from .gradient import host
+from .team import of_torch
 
 
 def softplus(z: Any) -> Any:
@@ -29,6 +35,11 @@ class LogSumExp(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def forward(ctx: Any, s: Any, mask: Any) -> Any:
         ctx.save_for_backward(s, mask)
+        found = _machine(s, mask)
+        if found is not None:
+            value, ctx.factor, ctx.share = found
+            return value
+        ctx.factor = None
         s = _masked(s, mask)
         top = s.amax(-1)
         share = torch.softmax(s, -1)  # unlike ``exp`` it takes no hundred times as long where the result is subnormal
@@ -44,12 +55,28 @@ class LogSumExp(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def backward(ctx: Any, g: Any) -> Any:
         share, ctx.share = ctx.share, None
-        if share is not None and not torch.is_grad_enabled():
-            return share.mul_(g.unsqueeze(-1)), None
+        if not torch.is_grad_enabled():
+            if share is None and ctx.factor is not None:  # a second pass has the bits of the first
+                _, _, share = _machine(*ctx.saved_tensors) or (None, None, None)
+            if share is not None:
+                return share.mul_((g if ctx.factor is None else g * ctx.factor).unsqueeze(-1)), None
         s = _masked(*ctx.saved_tensors)  # a second derivative will come, or this is a second pass: ordinary operations
         odd = s.amax(-1, keepdim=True).isinf()
         share = torch.softmax(s.masked_fill(odd | s.isinf(), -math.inf).masked_fill(odd, 0.0), -1)
         return share.masked_fill(odd, 0.0) * g.unsqueeze(-1), None
+
+
+@of_torch()
+def _machine(s: Any, mask: Any) -> tuple[Any, Any, Any] | None:
+    """Value, factor and share by machine code; None where there is none."""
+    from pairx_backends import compiled
+
+    if compiled.missing():
+        return None
+    from pairx_backends.compiled.softmax import log_sum_exp
+
+    found = log_sum_exp(s.detach().numpy(), None if mask is None else mask.numpy(), True)
+    return None if found is None else tuple(map(torch.from_numpy, found))
 
 
 def _masked(s: Any, mask: Any) -> Any:
@@ -63,3 +90,38 @@ def lse(s: Any, mask: Any) -> Any | None:
     if not s.numel() or not s.is_cpu or not differentiated(s) or traced(s):
         return None
     return LogSumExp.apply(s, mask)
+
+
+class _Known(torch.autograd.Function):  # type: ignore[misc]
+    """A number whose slope came with it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, value: Any, slope: Any, plain: Callable[[Any], Any]) -> Any:
+        ctx.save_for_backward(x)
+        ctx.slope, ctx.plain = slope, plain
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, g: Any) -> Any:
+        if not torch.is_grad_enabled():
+            return g * ctx.slope, None, None, None
+        (x,) = ctx.saved_tensors  # a second derivative will come: ordinary operations
+        x = x.view_as(x)
+        return *torch.autograd.grad(ctx.plain(x), x, g, create_graph=True), None, None, None
+
+
+@of_torch()
+def pair_sum(x: Any, plain: Callable[[Any], Any], kernel: Any, labels: Any, *what: Any) -> Any | None:
+    """See :class:`pairx.Backend`."""
+    from pairx_backends.compiled import terms
+
+    from . import differentiated, traced
+
+    if traced(x, labels):
+        return None
+    with quiet():
+        found = terms.total(host(x), kernel, host(labels), *what, slope=differentiated(x))
+    if found is None:
+        return None
+    value = x.new_tensor(found[0])
+    return value if found[1] is None else _Known.apply(x, value, torch.from_numpy(found[1]), plain)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +15,7 @@ from ._core import Arrays, Learnt
 from ._score import Score
 
 Array = Any
-Term = Callable[[Array, dict[str, Any]], Array]
+Term = Callable[[Arrays, Array, dict[str, Any]], Array]
 
 
 @dataclass(frozen=True)
@@ -53,19 +54,19 @@ class Terms:
     """Only pairs whose term is not 0 take part."""
     once: bool = True
     """Whether the pairs (i, j) and (j, i) of one set are the same pair."""
-    either: Callable[[Array, Array, dict[str, Any]], Array] | None = None
-    """``either(d, same, p)``: both by a mask, where that takes less than both and a choice."""
+    either: Callable[[Arrays, Array, Array, dict[str, Any]], Array] | None = None
+    """``either(a, d, same, p)``: both by a mask; hashable, since a compiler keeps what it makes of it."""
 
     def value(self, a: Arrays, d: Array, same: Array, p: dict[str, Any]) -> Array:
         """``same`` is a mask, or the share of ``near`` in [0, 1]."""
         xp = a.xp
         if a.backend.kind(a.backend, same.dtype) == "bool":
             if self.either is not None:
-                return self.either(d, same, p)
-            return xp.where(same, self.near(d, p), self.far(d, p))
+                return self.either(a, d, same, p)
+            return xp.where(same, self.near(a, d, p), self.far(a, d, p))
         zero = xp.zeros_like(d)
-        near = self.near(xp.where(same > 0, d, zero), p)
-        return xp.where(same > 0, same * near, zero) + xp.where(same < 1, (1.0 - same) * self.far(d, p), zero)
+        near = self.near(a, xp.where(same > 0, d, zero), p)
+        return xp.where(same > 0, same * near, zero) + xp.where(same < 1, (1.0 - same) * self.far(a, d, p), zero)
 
     def took(self, value: Array, used: Array | None) -> Array | None:
         """Which pairs take part, of those that are meant; None: all."""
@@ -98,7 +99,7 @@ def answer(
     values = terms.value(a, d, same, p)
     active = terms.took(values, None)
     if terms.extra is not None:
-        values = values + terms.extra(values, p)
+        values = values + terms.extra(a, values, p)
     return core.reduce(a, values, reduction=reduction, weights=weights, active=active, return_count=return_count)
 
 
@@ -212,7 +213,7 @@ def _all(a: Arrays, who: Who, terms: Terms, score: Score, max_bytes: Any, buffer
         value = terms.value(a, d, same, p)
         took = terms.took(value, used)
         if terms.extra is not None:
-            value = value + terms.extra(value, p)
+            value = value + terms.extra(a, value, p)
         if took is None:
             total, count = xp.sum(value, axis=-1), xp.sum(xp.ones_like(value), axis=-1)
         else:
@@ -224,4 +225,40 @@ def _all(a: Arrays, who: Who, terms: Terms, score: Score, max_bytes: Any, buffer
     asked = how["reduction"] == "none" or how["weights"] is not None or how["return_count"] or terms.own
     once = shared and not asked and who.same is None and score.symmetric
     half = 0.5 if shared and not once else 1.0
-    return batch.reduced(anchors, cut=cut, whole=terms.learnt.whole, buffers=buffers, once=once, **how)
+
+    def plain(batch: Batch) -> Any:
+        return batch.reduced(anchors, cut=cut, whole=terms.learnt.whole, buffers=buffers, once=once, **how)
+
+    found = _machine(a, batch, terms, score, how["reduction"], max_bytes, plain) if once else None
+    return plain(batch) if found is None else found
+
+
+def _machine(
+    a: Arrays, batch: Batch, terms: Terms, score: Score, reduction: str, max_bytes: Any, plain: Callable[[Batch], Any]
+) -> Any | None:
+    """The mean or the sum over each two rows of one set by machine code, with its gradient; None where there is none for it."""
+    own = a.backend.natives.get("pair_sum")
+    other = terms.learnt.whole or terms.nonzero or terms.extra is not None or terms.either is None or a.beyond is not None
+    if own is None or other or type(score) is not Score or not isinstance(score.metric, str):
+        return None
+    labels = None if batch.same is None else batch.same.whole[0]
+    if labels is None or len(a.backend.shape(labels)) != 1 or a.backend.kind(a.backend, labels.dtype) != "integral":
+        return None
+    if not isinstance(batch.m, int) or batch.m < 2:
+        return None
+    from ..calls import Call
+    from ..distances import matrix_task
+
+    call = Call("cdist", None, None, None, "finite", "propagate", max_bytes, None, None, {})
+    task = matrix_task(call, batch.x, None, score.metric, "matrix")
+    if task.kernel is None or task.plan.engine != "compiled":
+        return None
+
+    def again(x: Array) -> Any:
+        other = copy(batch)
+        other.x = other.y = x
+        return plain(other)
+
+    share = 1.0 if reduction == "sum" else 2.0 / (batch.m * (batch.m - 1))
+    found = own(batch.x, again, task.kernel, labels, terms.either, terms.learnt.numbers, share, batch.budget)
+    return None if found is None else a.xp.astype(found, a.answer, copy=False)

@@ -45,7 +45,7 @@ class Score:
             return 1.0 - s if self.similarity == "cosine" else -s
         from ..distances import cdist
 
-        return cdist(x, y, self.metric, max_bytes=max_bytes)
+        return cdist(x, None if y is x else y, self.metric, max_bytes=max_bytes)
 
     def alike(self, a: Arrays, x: Array, y: Array, max_bytes: int | None = None) -> Array:
         """(b, n) similarities of prepared rows: larger is closer. Minus the distance."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from .. import checks
@@ -17,28 +18,43 @@ Array = Any
 Params = dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Contrast:
+    """The term of a pair: near ones are pulled together, far ones pushed apart up to a margin."""
+
+    hinge_on: str
+    squared: bool
+    half: bool
+
+    def _power(self, a: Arrays, z: Array) -> Array:
+        z = numeric.square(a.xp, z) if self.squared else z
+        return 0.5 * z if self.half else z
+
+    def near(self, a: Arrays, d: Array, p: Params) -> Array:
+        """Of one class."""
+        return self._power(a, numeric.hinge(a, d - p["positive_margin"]))
+
+    def far(self, a: Arrays, d: Array, p: Params) -> Array:
+        """Of different ones."""
+        if self.hinge_on == "squared":
+            z = numeric.hinge(a, p["margin"] - numeric.square(a.xp, numeric.hinge(a, d)))
+            return 0.5 * z if self.half else z
+        return self._power(a, numeric.hinge(a, p["margin"] - d))
+
+    def __call__(self, a: Arrays, d: Array, same: Array, p: Params) -> Array:
+        """Either, by a mask: with one hinge for both where both are powers of one."""
+        if self.hinge_on == "squared":
+            return a.xp.where(same, self.near(a, d, p), self.far(a, d, p))
+        return self._power(a, numeric.hinge(a, a.xp.where(same, d - p["positive_margin"], p["margin"] - d)))
+
+
 def _contrast(
     a: Arrays, who: Who, how: Score, *, margin: Any, positive_margin: Any, hinge_on: str, squared: bool, half: bool, once: bool, **rest: Any
 ) -> Any:
     plans.choice("hinge_on", hinge_on, ("distance", "squared"))
-    xp, share = a.xp, 0.5 if half else 1.0
-
-    def near(d: Array, p: Params) -> Array:
-        z = numeric.hinge(a, d - p["positive_margin"])
-        return share * (numeric.square(xp, z) if squared else z)
-
-    def far(d: Array, p: Params) -> Array:
-        if hinge_on == "squared":
-            return share * numeric.hinge(a, p["margin"] - numeric.square(xp, numeric.hinge(a, d)))
-        z = numeric.hinge(a, p["margin"] - d)
-        return share * (numeric.square(xp, z) if squared else z)
-
-    def either(d: Array, same: Array, p: Params) -> Array:
-        z = numeric.hinge(a, xp.where(same, d - p["positive_margin"], p["margin"] - d))
-        return share * (numeric.square(xp, z) if squared else z)
-
+    term = Contrast(hinge_on, squared, half)
     learnt = Learnt(a, margin=margin, positive_margin=positive_margin)
-    return answer(a, who, Terms(near, far, learnt, once=once, either=either if hinge_on == "distance" else None), how, **rest)
+    return answer(a, who, Terms(term.near, term.far, learnt, once=once, either=term), how, **rest)
 
 
 @loss(
@@ -430,7 +446,6 @@ def margin(
     plans.choice("over", over, ("active", "all"))
     plans.choice("beta_per", beta_per, ("anchor", "class"))
     a = core.arrays(x=x, y=y, quadratic=scoring.quadratic(metric, similarity))
-    xp = a.xp
     learnt, own = {"margin": margin, "nu": nu}, {}
     core.vectors(a, "x")
     if isinstance(beta, bool | int | float) or all(n == 1 for n in a.backend.shape(a.bring(beta))):
@@ -438,14 +453,14 @@ def margin(
     else:
         own["beta"] = _betas(a, a.bring(beta, a.compute), beta_per, labels)
 
-    def near(d: Array, p: Params) -> Array:
+    def near(a: Arrays, d: Array, p: Params) -> Array:
         return numeric.hinge(a, d - p["beta"] + p["margin"])
 
-    def far(d: Array, p: Params) -> Array:
+    def far(a: Arrays, d: Array, p: Params) -> Array:
         return numeric.hinge(a, p["beta"] - d + p["margin"])
 
-    def extra(value: Array, p: Params) -> Array:
-        return p["nu"] * p["beta"] + xp.zeros_like(value)
+    def extra(a: Arrays, value: Array, p: Params) -> Array:
+        return p["nu"] * p["beta"] + a.xp.zeros_like(value)
 
     plain = isinstance(nu, bool | int | float) and nu == 0
     terms = Terms(near, far, Learnt(a, **learnt), own, None if plain else extra, over == "active", once=False)

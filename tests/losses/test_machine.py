@@ -1,0 +1,207 @@
+"""Losses in machine code: the sum over all pairs of one set with its gradient, and log-sum-exp, against float64 formulas."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from adapters import Adapter
+from scipy.special import logsumexp
+from scipy.special import softmax as shares
+
+import pairx
+from pairx.losses import contrastive
+
+pytest.importorskip("llvmlite")
+pytestmark = pytest.mark.backends("numpy", "torch")
+FORMS: list[dict[str, Any]] = [
+    {},
+    {"hinge_on": "squared", "margin": 9.0},
+    {"squared": False, "positive_margin": 0.5},
+    {"half": True, "margin": 4.0},
+    {"metric": "cityblock", "margin": 7.0, "positive_margin": 2.0},
+    {"metric": "sqeuclidean", "margin": 20.0, "squared": False},
+]
+
+
+def rows(n: int, d: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n, d)), rng.integers(max(2, n // 4), size=n)
+
+
+def formula(x: np.ndarray, labels: np.ndarray, reduction: str, **form: Any) -> float:
+    """As the docstring has it, on all pairs at once."""
+    form = {"metric": "euclidean", "margin": 1.0, "positive_margin": 0.0, "hinge_on": "distance", "squared": True, "half": False} | form
+    gap = x[:, None] - x[None]
+    d = {"euclidean": np.sqrt((gap**2).sum(-1)), "sqeuclidean": (gap**2).sum(-1), "cityblock": np.abs(gap).sum(-1)}[form["metric"]]
+    power = 2 if form["squared"] else 1
+    near = np.maximum(d - form["positive_margin"], 0) ** power
+    far = np.maximum(form["margin"] - d**2, 0) if form["hinge_on"] == "squared" else np.maximum(form["margin"] - d, 0) ** power
+    i, j = np.triu_indices(len(x), 1)
+    each = np.where(labels[i] == labels[j], near[i, j], far[i, j]) * (0.5 if form["half"] else 1.0)
+    return float(each.mean() if reduction == "mean" else each.sum())
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether each call was answered by machine code."""
+    from pairx_backends.compiled import terms
+
+    found, total = [], terms.total
+
+    def watched(*args: Any, **how: Any) -> Any:
+        answer = total(*args, **how)
+        found.append(answer is not None)
+        return answer
+
+    monkeypatch.setattr(terms, "total", watched)
+    return found
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+@pytest.mark.parametrize("n, d, kind", [(2, 1, "float64"), (70, 5, "float64"), (131, 33, "float32"), (300, 3, "float32")])
+def test_values(backend: Adapter, seen: list[bool], form: dict[str, Any], n: int, d: int, kind: str):
+    x, labels = rows(n, d)
+    x = x.astype(kind).astype("float64")
+    for reduction in ("mean", "sum"):
+        with pairx.options(engine="compiled"):
+            got = contrastive(backend.asarray(x, kind), backend.asarray(labels), reduction=reduction, **form)
+        want = formula(x, labels, reduction, **form)
+        assert str(got.dtype).endswith(kind)
+        np.testing.assert_allclose(backend.to_numpy(got), want, rtol=40 * np.finfo(kind).eps)
+    assert seen == [True, True]
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+@pytest.mark.backends("torch")
+def test_gradients(backend: Adapter, seen: list[bool], form: dict[str, Any]):
+    """Against central differences of the formula, in float64; several blocks of rows and panels of features."""
+    import torch
+
+    x, labels = rows(330, 35)
+    t = torch.from_numpy(x).requires_grad_()
+    with pairx.options(engine="compiled"):
+        (got,) = torch.autograd.grad(3.0 * contrastive(t, torch.from_numpy(labels), max_bytes="900kB", **form), t)
+    rng = np.random.default_rng(1)
+    for _ in range(3):
+        step = rng.normal(size=x.shape) * 1e-6
+        want = 3.0 * (formula(x + step, labels, "mean", **form) - formula(x - step, labels, "mean", **form)) / 2
+        np.testing.assert_allclose(float((got.numpy() * step).sum()), want, rtol=1e-5)
+    assert seen == [True]
+
+
+@pytest.mark.backends("torch")
+def test_second_derivatives(backend: Adapter, seen: list[bool]):
+    import torch
+
+    x, labels = rows(9, 3)
+    t = torch.from_numpy(x).requires_grad_()
+    with pairx.options(engine="compiled"):
+        assert torch.autograd.gradgradcheck(lambda u: contrastive(u, torch.from_numpy(labels), margin=3.0), t)
+    assert seen
+    assert all(seen)
+
+
+def test_threads_have_the_same_bits(backend: Adapter, seen: list[bool]):
+    x, labels = rows(700, 64)
+    found = []
+    for threads in (1, 2, 3):
+        t = backend.asarray(x, "float32")
+        if backend.name == "torch":
+            t.requires_grad_()
+        with pairx.options(engine="compiled", threads=threads):
+            value = contrastive(t, backend.asarray(labels), margin=11.0)
+        if backend.name == "torch":
+            value.backward()
+            found.append(np.append(t.grad.numpy(), value.detach().numpy()))
+        else:
+            found.append(np.asarray(value))
+    assert seen == [True] * 3
+    for other in found[1:]:
+        np.testing.assert_array_equal(found[0], other)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e22, 1e30])
+@pytest.mark.backends("torch")
+def test_what_overflows_goes_the_ordinary_way(backend: Adapter, seen: list[bool], size: float):
+    import torch
+
+    x, labels = rows(40, 4)
+    answers = []
+    for engine in ("compiled", "array"):
+        t = torch.tensor(x * size, dtype=torch.float32, requires_grad=True)
+        with pairx.options(engine=engine):
+            value = contrastive(t, torch.from_numpy(labels), squared=False)
+            value.backward()
+        assert not t.grad.isnan().any()
+        answers.append((value.item(), t.grad.numpy()))
+    assert seen == [False]
+    np.testing.assert_allclose(answers[0][0], answers[1][0], rtol=1e-5)
+    np.testing.assert_allclose(answers[0][1], answers[1][1], rtol=1e-4, atol=1e-7)
+
+
+def test_a_tight_budget_goes_the_ordinary_way(backend: Adapter, seen: list[bool]):
+    x, labels = rows(60, 4)
+    with pairx.options(engine="compiled"):
+        got = contrastive(backend.asarray(x, "float64"), backend.asarray(labels), max_bytes=30_000)
+    np.testing.assert_allclose(backend.to_numpy(got), formula(x, labels, "mean"), rtol=1e-13)
+    assert seen == [False]
+
+
+def test_large_labels_are_not_rounded(backend: Adapter, seen: list[bool]):
+    x, _ = rows(40, 4)
+    labels = 2**40 + np.arange(40) // 2
+    with pairx.options(engine="compiled"):
+        got = contrastive(backend.asarray(x, "float32"), backend.asarray(labels))
+    np.testing.assert_allclose(backend.to_numpy(got), formula(x, labels, "mean"), rtol=1e-5)
+    assert seen == [True]
+
+
+def test_nan_is_not_hidden(backend: Adapter, seen: list[bool]):
+    x, labels = rows(40, 4)
+    x[7, 2] = np.nan
+    with pairx.options(engine="compiled"):
+        assert np.isnan(backend.to_numpy(contrastive(backend.asarray(x, "float32"), backend.asarray(labels))))
+
+
+@pytest.mark.parametrize("n", [1, 7, 16, 100, 1003])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("kind", ["float32", "float64"])
+@pytest.mark.backends("numpy")
+def test_log_sum_exp(backend: Adapter, n: int, masked: bool, kind: str):
+    """SciPy's in float64; what is empty, infinite or NaN in one row is so in that row alone."""
+    from pairx_backends.compiled.softmax import log_sum_exp
+
+    rng = np.random.default_rng(n)
+    s = (rng.normal(size=(9, 2 * n)) * 20).astype(kind)[:, :n]  # rows that do not lie side by side
+    mask = rng.random((9, n)) < 0.7 if masked else None
+    if masked:
+        mask[0] = False
+        mask[1:, 0] = True
+    s[1] = 1e30
+    s[2], s[3, 0], s[4, 0], s[5, 0] = -np.inf, np.inf, np.nan, -np.inf
+    value, factor, share = log_sum_exp(s, mask, True)
+    with np.errstate(all="ignore"):
+        inside = np.where(mask, s, -np.inf).astype("float64") if masked else s.astype("float64")
+        want, slope = logsumexp(inside, axis=1), shares(inside, axis=1)
+        got = share * factor[:, None]
+    slope[np.isinf(want)] = 0.0  # nothing to add up, or infinity
+    eps = np.finfo(kind).eps
+    np.testing.assert_allclose(value, want, rtol=4 * eps, atol=4 * eps)
+    np.testing.assert_allclose(got, slope, rtol=1e2 * eps, atol=np.sqrt(np.finfo(kind).tiny))
+    alone = log_sum_exp(s, mask, False)
+    assert alone[2] is None
+    np.testing.assert_array_equal(alone[0], value)
+
+
+@pytest.mark.parametrize("kind", ["float32", "float64"])
+@pytest.mark.backends("numpy")
+def test_exponentials_to_the_last_digits(backend: Adapter, kind: str):
+    """Below a largest number of 0 nothing is rounded before, so the shares are e^s; what would be subnormal, or slow as a factor, is 0."""
+    from pairx_backends.compiled.softmax import log_sum_exp
+
+    s = -np.linspace(0.0, 60.0, 4001, dtype=kind)[None]
+    np.testing.assert_allclose(log_sum_exp(s, None, True)[2], np.exp(s.astype("float64")), rtol=2 * np.finfo(kind).eps)
+    far = np.array([[0.0, -95.0 if kind == "float32" else -720.0, -1e30]], kind)
+    np.testing.assert_array_equal(log_sum_exp(far, None, True)[2], [[1.0, 0.0, 0.0]])
