@@ -314,6 +314,8 @@ def warmup(
                 for each in dtypes:
                     done += sum(1 for _ in compiled.warm([row], [each], gradients))
                     advance(1)
+        if not metric:
+            done += sum(1 for _ in compiled.warm_losses(dtypes))
     except (ImportError, ValueError) as error:
         raise Usage(str(error)) from error
     from pairx_backends.compiled import jit
@@ -321,7 +323,8 @@ def warmup(
     if jit.folder() is None:
         _stderr().print("pairx: there is no folder to keep compiled code in; set PAIRX_CACHE_DIR to one of your own.", soft_wrap=True)
         raise typer.Exit(FAILED)
-    _stdout().print(f"{done} functions of {len(rows)} metrics are compiled and kept in {jit.folder()}.", soft_wrap=True)
+    of = f"{len(rows)} metrics" + ("" if metric else " and of losses")
+    _stdout().print(f"{done} functions of {of} are compiled and kept in {jit.folder()}.", soft_wrap=True)
 
 
 @app.command()

@@ -43,6 +43,14 @@ def formula(x: np.ndarray, labels: np.ndarray, reduction: str, **form: Any) -> f
     return float(each.mean() if reduction == "mean" else each.sum())
 
 
+@pytest.fixture(autouse=True)
+def compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small calls wait for it here."""
+    from pairx_backends.compiled import jit
+
+    monkeypatch.setattr(jit.Source, "worth", lambda self, terms: True)
+
+
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Whether each call was answered by machine code."""
@@ -163,6 +171,18 @@ def test_nan_is_not_hidden(backend: Adapter, seen: list[bool]):
     x[7, 2] = np.nan
     with pairx.options(engine="compiled"):
         assert np.isnan(backend.to_numpy(contrastive(backend.asarray(x, "float32"), backend.asarray(labels))))
+
+
+def test_small_calls_do_not_wait_for_the_compiler(backend: Adapter, monkeypatch: pytest.MonkeyPatch, seen: list[bool]):
+    from pairx_backends.compiled import jit
+
+    monkeypatch.undo()
+    monkeypatch.setattr(jit, "kept", lambda identity: False)
+    monkeypatch.setattr(jit.Source, "function", property(lambda self: pytest.fail("a compiler was waited for")))
+    x, labels = rows(20, 3)
+    t = backend.asarray(x, "float64")
+    np.testing.assert_allclose(backend.to_numpy(contrastive(t, backend.asarray(labels))), formula(x, labels, "mean"), rtol=1e-13)
+    assert np.isfinite(backend.to_numpy(pairx.losses.supcon(t, backend.asarray(labels))))
 
 
 @pytest.mark.parametrize("n", [1, 7, 16, 100, 1003])

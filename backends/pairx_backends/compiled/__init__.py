@@ -17,7 +17,7 @@ import numpy as np
 
 from pairx.checks import dtype_name
 from pairx.engine import Rule
-from pairx.metrics import Metric, resolve
+from pairx.metrics import METRICS, Metric, resolve
 
 from .kernel import FREE, Kernel
 
@@ -80,6 +80,23 @@ def warm(rows: Iterable[Metric], dtypes: Iterable[str], gradients: bool = True) 
             for kernel, name in found:
                 kernel.function(name)
                 yield row.name, dtype, name
+
+
+def warm_losses(dtypes: Iterable[str]) -> Iterator[str]:
+    """Compile what losses need beside their distances, as contrastive comes; answers the dtype of each function."""
+    why = missing()
+    if why:
+        raise ImportError(why)
+    from pairx.losses.pairs import Contrast
+
+    from . import softmax, terms
+
+    for dtype in dtypes:
+        kernel = _kernel(METRICS["euclidean"], (), "float" if dtype == "float32" else "double", False, False)
+        sources = [softmax.source(dtype, masked) for masked in (False, True)]
+        for source in (*sources, terms.source(kernel, Contrast("distance", True, False), ("margin", "positive_margin"))):
+            _ = source.function
+            yield dtype
 
 
 def possible(row: Metric) -> bool:

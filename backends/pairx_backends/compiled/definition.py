@@ -11,6 +11,7 @@ import numpy as np
 from pairx.metrics import Metric
 
 from .emit import Code, Value
+from .instructions import broad
 from .known import Known
 from .trace import Node, Scalars, order
 
@@ -57,8 +58,8 @@ class Recipe:
 
     @property
     def broad(self) -> bool:
-        """Whether registers have 64 bytes: there are 32, additions have half of a processor's units, and products the other half."""
-        return self.lanes * (4 if self.scalar == "float" else 8) == 64
+        """Whether registers have 64 bytes."""
+        return broad(self.scalar, self.lanes)
 
     def beside(self, side: str) -> tuple[str, ...]:
         """What lies side by side in a special kernel's rows: the number itself, or "", and what was computed ahead of it."""

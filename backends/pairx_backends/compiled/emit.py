@@ -71,7 +71,7 @@ class Code(Instructions):
             elif node.op == "log_ratio" and (logs := stored(node, inputs, "log", "rest")):
                 # Two logarithms in two parts each: the difference of the first parts is exact where it is small.
                 (a, a_rest), (b, b_rest) = logs
-                found = self.fma(self.arith("sub", a, b), self.hidden(self.constant(1.0), self.vector), self.arith("sub", a_rest, b_rest))
+                found = self.plus_product(self.arith("sub", a, b), self.arith("sub", a_rest, b_rest))
             elif node.op == "jensen":
                 x, y = args
                 found = self.jensen(x, y, *stored(node, inputs, "low", "inverse", "half_log"))

@@ -17,6 +17,11 @@ BITS: dict[str, Bits] = {"float": (32, 23, 127, "i32"), "double": (64, 52, 1023,
 """Width, bits of the mantissa, bias of the exponent, integer of the same width."""
 
 
+def broad(scalar: str, lanes: int) -> bool:
+    """Whether registers have 64 bytes: there are 32, additions have half of a processor's units, and products the other half."""
+    return lanes * BITS[scalar][0] == 512
+
+
 class Instructions:
     """The text of one function while it grows."""
 
@@ -147,6 +152,12 @@ class Instructions:
             found = self.fma(a, b, found)
         self._products[found] = pairs
         return found
+
+    def plus_product(self, a: Value, b: Value) -> Value:
+        """a + b, where that spares a unit of additions as a product of a with 1, which has the same bits."""
+        if not broad(self.scalar, self.lanes):
+            return self.arith("add", a, b)
+        return self.fma(a, self.hidden(self.constant(1.0), self.vector), b)
 
     def hidden(self, value: Value, kind: str) -> Value:
         """A constant in a register, of which the compiler does not know what it is."""

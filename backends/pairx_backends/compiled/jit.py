@@ -9,12 +9,14 @@ import os
 import sys
 import tempfile
 import threading
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import llvmlite
 import llvmlite.binding as llvm
+
+from pairx.calls import COMPILE_FROM
 
 Function = Any
 _KEPT: dict[str, Function] = {}
@@ -174,3 +176,19 @@ def build(text: str, name: str, what: str, kind: Any = FREE) -> Function:
         function.engine = engine  # the code lives as long as the engine does
         _KEPT[identity] = function
         return function
+
+
+class Source:
+    """A function's text, compiled when the function is first asked for."""
+
+    def __init__(self, text: str, name: str, what: str) -> None:
+        self.text, self.name, self.what, self.identity = text, name, what, key(text)
+
+    def worth(self, terms: int) -> bool:
+        """Whether a call of so many terms need not wait for the compiler, or may."""
+        return terms > COMPILE_FROM or kept(self.identity)
+
+    @cached_property
+    def function(self) -> Function:
+        """The function."""
+        return build(self.text, self.name, self.what)

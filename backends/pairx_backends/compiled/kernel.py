@@ -77,7 +77,7 @@ class Kernel:
     @property
     def product_from(self) -> int:
         """From so many features on a matrix product is faster than differences, cancellation and all: measured, see docs/design.md."""
-        return 4096 if self.definition.recipe.lanes * self.dtype.itemsize == 64 else 512
+        return 4096 if self.definition.recipe.broad else 512
 
     @cached_property
     def special(self) -> Kernel | None:

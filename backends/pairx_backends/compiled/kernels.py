@@ -173,11 +173,10 @@ def _accumulate(
             if weight is not None:
                 value = code.choose(code.compare("ogt", weight, code.constant(0.0)), value, code.constant(0.0))
             new = larger(code, old, value)
+        elif weight is not None:
+            new = code.fma(value, weight, old)
         else:
-            factor = weight
-            if weight is None and recipe.broad and term.op == "abs":  # a sum of products takes no unit of additions
-                factor = code.hidden(code.constant(1.0), code.vector)
-            new = code.plus(old, value) if factor is None else code.fma(value, factor, old)
+            new = code.plus_product(value, old) if term.op == "abs" else code.plus(old, value)
         code.store(new, code.vector, place)
     if here is not None:
         counted = code.choose(here, weight if weight is not None else code.constant(1.0), code.constant(0.0))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -25,14 +24,17 @@ WORTH = 16
 def log_sum_exp(s: Array, mask: Array | None, slope: bool) -> tuple[Array, Array, Array | None] | None:
     """Of s (m, n): the values (m,), factors (m,), and with ``slope`` the numbers whose product with their row's factor is the slope.
 
-    A row with nothing in it is -inf, and one with infinity inf, both with slope 0; NaN stays. None: arrays that lie otherwise.
+    A row with nothing in it is -inf, and one with infinity inf, both with slope 0; NaN stays. None: arrays that lie otherwise, or so
+    few numbers that a compiler is not worth waiting for.
     """
     if s.dtype not in (np.float32, np.float64) or not all(a is None or _lies(a) for a in (s, mask)):
         return None
     (m, n), size = s.shape, s.dtype.itemsize
+    code = source(s.dtype.name, mask is not None)
+    if not code.worth(m * n * WORTH):
+        return None
     tops, totals = np.empty(m, s.dtype), np.empty(m, s.dtype)
     shares = np.empty((m, n), s.dtype) if slope else None
-    function = _function("float" if s.dtype == np.float32 else "double", mask is not None)
 
     def part(low: int, high: int) -> None:
         into = np.empty((1, n), s.dtype) if shares is None else shares[low:]
@@ -43,7 +45,7 @@ def log_sum_exp(s: Array, mask: Array | None, slope: bool) -> tuple[Array, Array
         if mask is not None:
             given |= {"mask": mask[low:].ctypes.data, "by_mask": mask.strides[0]}
         a = _SLOTS.array(given)
-        function(a.ctypes.data)
+        code.function(a.ctypes.data)
 
     share_rows(part, m, plans.thread_count() if m * n * WORTH >= plans.SHARED else 1, 1)
     with np.errstate(all="ignore"):
@@ -60,9 +62,10 @@ _SLOTS = Slots("m", "n", "s", "by_s", "mask", "by_mask", "shares", "by_shares", 
 
 
 @lru_cache
-def _function(scalar: str, masked: bool) -> Callable[[int], int]:
-    found: Callable[[int], int] = jit.build(_text(scalar, jit.lanes(scalar), masked), "softmax", f"log-sum-exp for {scalar}")
-    return found
+def source(dtype: str, masked: bool) -> jit.Source:
+    """The function for float32 or float64."""
+    scalar = "float" if dtype == "float32" else "double"
+    return jit.Source(_text(scalar, jit.lanes(scalar), masked), "softmax", f"log-sum-exp for {dtype}")
 
 
 def _text(scalar: str, lanes: int, masked: bool) -> str:

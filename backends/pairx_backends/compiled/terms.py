@@ -36,11 +36,15 @@ def total(
 ) -> tuple[float, Array | None] | None:
     """``share`` times the sum of ``term(a, distance, same, numbers)`` over each two rows of x, and its gradient if that is asked for.
 
-    ``labels`` are integers. None: the kernel or the budget is none for this, or a distance overflowed or underflowed.
+    ``labels`` are integers. None: the kernel or the budget is none for this, a compiler is not worth waiting for, or a distance
+    overflowed or underflowed.
     """
-    if 0 in x.shape or not _possible(kernel) or _least(kernel, *x.shape) > max_bytes:
-        return None
     n, d = x.shape
+    if d == 0 or not _possible(kernel) or _least(kernel, n, d) > max_bytes:
+        return None
+    code = source(kernel, term, tuple(numbers))
+    if not code.worth(n * n * d):
+        return None
     threads = plans.thread_count() if n * n * (d + 16) >= plans.SHARED else 1
     size, width = kernel.dtype.itemsize, kernel.width
     x = np.ascontiguousarray(x, kernel.dtype)
@@ -48,7 +52,6 @@ def total(
         labels = np.unique(labels, return_inverse=True)[1]
     ids = np.concatenate([labels, np.zeros(width)], dtype=kernel.dtype)  # whole vectors are read
     given = np.array([share, *numbers.values()], kernel.dtype)
-    function = _function(kernel, term, tuple(numbers))
     left = min(BLOCK_BYTES, max_bytes - _least(kernel, n, d)) // (size * width * (n + width))
     step = width * max(1, min(left, -(-256 // width)))
     packed = kernel.packed(x)
@@ -75,7 +78,7 @@ def total(
                     "sums": sums[start + low :].ctypes.data,
                 }
             )  # fmt: skip
-            bad.append(function(a.ctypes.data))
+            bad.append(code.function(a.ctypes.data))
 
         def pull(low: int, high: int, start: int = start, stop: int = stop, block: Array = block) -> None:
             place = panels.ctypes.data + start * features * size
@@ -114,9 +117,9 @@ _SLOTS = Slots("m", "n", "first", "d", "stride", "own", "other", "given", "sums"
 
 
 @lru_cache(256)
-def _function(kernel: Kernel, term: Term, names: tuple[str, ...]) -> Callable[[int], int]:
-    found: Callable[[int], int] = jit.build(_text(kernel, term, names), "terms", f"a loss of {kernel.row.name} for {kernel.dtype.name}")
-    return found
+def source(kernel: Kernel, term: Term, names: tuple[str, ...]) -> jit.Source:
+    """The function that follows the distances."""
+    return jit.Source(_text(kernel, term, names), "terms", f"a loss of {kernel.row.name} for {kernel.dtype.name}")
 
 
 def _text(kernel: Kernel, term: Term, names: tuple[str, ...]) -> str:

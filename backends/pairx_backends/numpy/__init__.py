@@ -80,6 +80,18 @@ def product(rule: Rule, tensors: tuple[Any, ...]) -> Any:
     return compiled.product(rule, np.matmul)
 
 
+def lse(s: Any, mask: Any) -> Any | None:
+    """See :class:`pairx.Backend`."""
+    from pairx_backends import compiled
+
+    if compiled.missing():
+        return None
+    from pairx_backends.compiled.softmax import log_sum_exp
+
+    found = log_sum_exp(s, mask, False)
+    return None if found is None else found[0]
+
+
 def pair_sum(x: Any, plain: Any, kernel: Any, labels: Any, *what: Any) -> Any | None:
     """See :class:`pairx.Backend`."""
     from pairx_backends.compiled import terms
@@ -104,5 +116,5 @@ BACKEND = Backend(
     quiet=quiet,
     compiler=compiler,
     product=product,
-    natives={"pair_sum": pair_sum},
+    natives={"lse": lse, "pair_sum": pair_sum},
 )
