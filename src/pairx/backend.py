@@ -159,9 +159,10 @@ class Backend:
         What the standard lacks and the library has in one piece, by name: ``relu``, with slope 0 at 0; ``softplus``, with 1/2;
         ``clip(s, low, high)``, whose gradient takes one pass; ``lse(s, mask)``, log sum of e^s over the last axis where the mask is;
         ``put(s, index, value)``, s with the value in column ``index[i]`` of each row i, in place;
-        ``pair_sum(x, plain, kernel, labels, term, numbers, share, max_bytes)``, ``share`` times the sum of
+        ``pair_sum(x, plain, kernel, labels, max_bytes, mean, term, numbers)``, the mean or the sum of
         ``term(a, distance, same, numbers)`` over each two rows of x, with its gradient; ``plain(x)`` is the same by ordinary
-        operations. The last three may answer None for arrays that they do not take.
+        operations; ``share_sum(x, plain, kernel, labels, max_bytes, mean, scale)``, of minus the logarithm of what an anchor's class has of
+        e^(-scale d). The last four may answer None for arrays that they do not take.
     repairs
         Whether ``run`` may call ``forward``, which looks at eager values and computes again what cancellation spoilt.
     lazy

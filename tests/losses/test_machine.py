@@ -1,7 +1,8 @@
-"""Losses in machine code: the sum over all pairs of one set with its gradient, and log-sum-exp, against float64 formulas."""
+"""Losses in machine code: sums over one set with their gradients, and log-sum-exp, against float64 formulas."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from scipy.special import logsumexp
 from scipy.special import softmax as shares
 
 import pairx
-from pairx.losses import contrastive
+from pairx.losses import contrastive, nca, soft_nearest_neighbors
 
 pytest.importorskip("llvmlite")
 pytestmark = pytest.mark.backends("numpy", "torch")
@@ -54,16 +55,17 @@ def compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Whether each call was answered by machine code."""
-    from pairx_backends.compiled import terms
+    from pairx_backends.compiled import shares, terms
 
-    found, total = [], terms.total
+    found: list[bool] = []
 
-    def watched(*args: Any, **how: Any) -> Any:
+    def watched(total: Any, *args: Any, **how: Any) -> Any:
         answer = total(*args, **how)
         found.append(answer is not None)
         return answer
 
-    monkeypatch.setattr(terms, "total", watched)
+    for module in (terms, shares):
+        monkeypatch.setattr(module, "total", partial(watched, module.total))
     return found
 
 
@@ -99,6 +101,80 @@ def test_gradients(backend: Adapter, seen: list[bool], form: dict[str, Any]):
     assert seen == [True]
 
 
+def neighbours(x: np.ndarray, labels: np.ndarray, reduction: str, temperature: float = 1.0, metric: str = "sqeuclidean") -> float:
+    """As the docstrings have it; anchors without a positive do not count."""
+    gap = x[:, None] - x[None]
+    d = {"euclidean": np.sqrt((gap**2).sum(-1)), "sqeuclidean": (gap**2).sum(-1), "cityblock": np.abs(gap).sum(-1)}[metric]
+    other = ~np.eye(len(x), dtype=bool)
+    same = other & (labels[:, None] == labels)
+    s = -d / temperature
+    with np.errstate(all="ignore"):
+        each = logsumexp(np.where(other, s, -np.inf), axis=1) - logsumexp(np.where(same, s, -np.inf), axis=1)
+    each = each[same.any(axis=1)]
+    return float(each.mean() if reduction == "mean" else each.sum()) if each.size else 0.0
+
+
+SHARES = [{}, {"temperature": 0.3}, {"metric": "euclidean", "temperature": 0.05}, {"metric": "cityblock"}]
+
+
+@pytest.mark.parametrize("form", SHARES, ids=str)
+@pytest.mark.parametrize("n, d, kind", [(2, 1, "float64"), (70, 5, "float64"), (131, 33, "float32"), (300, 3, "float32")])
+def test_shares(backend: Adapter, seen: list[bool], form: dict[str, Any], n: int, d: int, kind: str):
+    x, labels = rows(n, d)
+    labels[-1] = 10**6  # nobody else is of its class
+    x = x.astype(kind).astype("float64")
+    for reduction in ("mean", "sum"):
+        with pairx.options(engine="compiled"):
+            got = soft_nearest_neighbors(backend.asarray(x, kind), backend.asarray(labels), reduction=reduction, **form)
+        assert str(got.dtype).endswith(kind)
+        np.testing.assert_allclose(backend.to_numpy(got), neighbours(x, labels, reduction, **form), rtol=40 * np.finfo(kind).eps)
+    assert seen == [True, True]
+
+
+@pytest.mark.parametrize("form", SHARES, ids=str)
+@pytest.mark.backends("torch")
+def test_gradients_of_shares(backend: Adapter, seen: list[bool], form: dict[str, Any]):
+    import torch
+
+    x, labels = rows(330, 35)
+    labels[-1] = 10**6
+    t = torch.from_numpy(x).requires_grad_()
+    with pairx.options(engine="compiled"):
+        loss = soft_nearest_neighbors(t, torch.from_numpy(labels), max_bytes="900kB", **form)
+        (got,) = torch.autograd.grad(3.0 * loss, t)
+    rng = np.random.default_rng(1)
+    for _ in range(3):
+        step = rng.normal(size=x.shape) * 1e-6
+        want = 3.0 * (neighbours(x + step, labels, "mean", **form) - neighbours(x - step, labels, "mean", **form)) / 2
+        np.testing.assert_allclose(float((got.numpy() * step).sum()), want, rtol=1e-5)
+    assert seen == [True]
+
+
+@pytest.mark.backends("torch")
+def test_far_classes_are_finite(backend: Adapter, seen: list[bool]):
+    """Positives so far that their share underflows: the logarithm does not, nor does its slope. Nobody with a positive: 0."""
+    import torch
+
+    x = np.array([[0.0, 0.0], [300.0, 0.0], [0.0, 1.0], [300.0, 1.0]])
+    for labels in (np.array([0, 0, 1, 1]), np.arange(4)):
+        t = torch.tensor(x, dtype=torch.float32, requires_grad=True)
+        with pairx.options(engine="compiled"):
+            value = nca(t, torch.from_numpy(labels))
+        value.backward()
+        np.testing.assert_allclose(value.item(), neighbours(x, labels, "mean"), rtol=1e-6)
+        assert t.grad.isfinite().all()
+        assert bool(t.grad.any()) == (labels[1] == 0)
+    assert seen == [True, True]
+
+
+@pytest.mark.parametrize("reduction", ["means", None])
+def test_a_wrong_reduction_is_told(backend: Adapter, reduction: Any):
+    x, labels = rows(40, 4)
+    for loss in (contrastive, soft_nearest_neighbors):
+        with pairx.options(engine="compiled"), pytest.raises(ValueError, match="reduction"):
+            loss(backend.asarray(x), backend.asarray(labels), reduction=reduction)
+
+
 @pytest.mark.backends("torch")
 def test_second_derivatives(backend: Adapter, seen: list[bool]):
     import torch
@@ -107,27 +183,29 @@ def test_second_derivatives(backend: Adapter, seen: list[bool]):
     t = torch.from_numpy(x).requires_grad_()
     with pairx.options(engine="compiled"):
         assert torch.autograd.gradgradcheck(lambda u: contrastive(u, torch.from_numpy(labels), margin=3.0), t)
+        assert torch.autograd.gradgradcheck(lambda u: soft_nearest_neighbors(u, torch.from_numpy(labels)), t)
     assert seen
     assert all(seen)
 
 
 def test_threads_have_the_same_bits(backend: Adapter, seen: list[bool]):
     x, labels = rows(700, 64)
-    found = []
-    for threads in (1, 2, 3):
-        t = backend.asarray(x, "float32")
-        if backend.name == "torch":
-            t.requires_grad_()
-        with pairx.options(engine="compiled", threads=threads):
-            value = contrastive(t, backend.asarray(labels), margin=11.0)
-        if backend.name == "torch":
-            value.backward()
-            found.append(np.append(t.grad.numpy(), value.detach().numpy()))
-        else:
-            found.append(np.asarray(value))
-    assert seen == [True] * 3
-    for other in found[1:]:
-        np.testing.assert_array_equal(found[0], other)
+    for loss in (partial(contrastive, margin=11.0), soft_nearest_neighbors):
+        found = []
+        for threads in (1, 2, 3):
+            t = backend.asarray(x, "float32")
+            if backend.name == "torch":
+                t.requires_grad_()
+            with pairx.options(engine="compiled", threads=threads):
+                value = loss(t, backend.asarray(labels))
+            if backend.name == "torch":
+                value.backward()
+                found.append(np.append(t.grad.numpy(), value.detach().numpy()))
+            else:
+                found.append(np.asarray(value))
+        for other in found[1:]:
+            np.testing.assert_array_equal(found[0], other)
+    assert seen == [True] * 6
 
 
 @pytest.mark.parametrize("size", [1e-30, 1e22, 1e30])
@@ -169,8 +247,9 @@ def test_large_labels_are_not_rounded(backend: Adapter, seen: list[bool]):
 def test_nan_is_not_hidden(backend: Adapter, seen: list[bool]):
     x, labels = rows(40, 4)
     x[7, 2] = np.nan
-    with pairx.options(engine="compiled"):
-        assert np.isnan(backend.to_numpy(contrastive(backend.asarray(x, "float32"), backend.asarray(labels))))
+    for loss in (contrastive, soft_nearest_neighbors):
+        with pairx.options(engine="compiled"):
+            assert np.isnan(backend.to_numpy(loss(backend.asarray(x, "float32"), backend.asarray(labels))))
 
 
 def test_small_calls_do_not_wait_for_the_compiler(backend: Adapter, monkeypatch: pytest.MonkeyPatch, seen: list[bool]):

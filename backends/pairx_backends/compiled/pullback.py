@@ -123,6 +123,22 @@ def worth(definition: Definition) -> str:
     return module([code], [code.function("worth", "ptr %a", "i64")])
 
 
+def worth_of(code: Code, definition: Definition, value: Value, g: Value, odd: Value, used: Value) -> Value:
+    """What the joined term of a distance is worth that is worth ``g``; sets the flag where one that is used cannot be trusted."""
+    recipe, inverse = definition.recipe, definition.inverse
+    if direct(definition):
+        return g
+    assert inverse is not None
+    assert not recipe.free
+    (reduced,) = code.expressions([inverse], {"v": value})
+    (factor,) = derivatives(definition.result, definition.reduced, definition.graph.input("g"))
+    (found,) = code.expressions([factor], {"r0": reduced, "g": g})
+    bad = distrusted(code, definition, value, reduced)
+    if bad is not None:
+        note(code, odd, code.put(f"and {code.truth} {bad}, {used}"))
+    return found
+
+
 def distrusted(code: Code, definition: Definition, value: Value, reduced: Value) -> Value | None:
     """Which sums are infinite, or belong to distances above 0 that are too small to be trusted; None: all are good."""
     scale = definition.recipe.metric.scale

@@ -17,6 +17,8 @@ from .emit import Code, Value, module
 from .instructions import BITS
 
 Array = Any
+TINY = {"float": 2.0**-103, "double": 2.0**-970}
+"""Products with less are subnormal, and slow."""
 WORTH = 16
 """One number takes as long as so many terms of a distance."""
 
@@ -76,7 +78,6 @@ def _text(scalar: str, lanes: int, masked: bool) -> str:
     # What is left after the last whole vector goes one by one.
     parts = [(lanes, "0", even), (1, even, n)] if lanes > 1 else [(1, "0", n)]
     rooms = {width: [code.room(f"<{width} x {scalar}>" if width > 1 else scalar) for _ in range(2)] for width, _, _ in parts}
-    tiny = 2.0**-103 if scalar == "float" else 2.0**-970  # products with less are subnormal, and slow
 
     def read(row: Value, told: Value, j: Value) -> Value:
         """Some numbers of a row, -inf where nothing counts."""
@@ -109,7 +110,7 @@ def _text(scalar: str, lanes: int, masked: bool) -> str:
             with code.loop(start, stop, code.lanes) as j:
                 e = code.exp_below(code.arith("sub", read(row, told, j), bases))
                 code.store(code.arith("add", code.load(summed, code.vector), e), code.vector, summed)
-                small = code.put(f"or {code.truth} {none}, {code.compare('olt', e, code.constant(tiny))}")
+                small = code.put(f"or {code.truth} {none}, {code.compare('olt', e, code.constant(TINY[scalar]))}")
                 code.store(code.choose(small, code.constant(0.0), e), code.vector, code.at(target, j), BITS[scalar][0] // 8)
         sums = []
         for code.lanes, _, _ in parts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -92,12 +93,12 @@ def lse(s: Any, mask: Any) -> Any | None:
     return None if found is None else found[0]
 
 
-def pair_sum(x: Any, plain: Any, kernel: Any, labels: Any, *what: Any) -> Any | None:
-    """See :class:`pairx.Backend`."""
-    from pairx_backends.compiled import terms
+def one_set(module: str, x: Any, plain: Any, *what: Any) -> Any | None:
+    """A sum over one set by the compiled engine; see ``pair_sum`` and ``share_sum`` of :class:`pairx.Backend`."""
+    from importlib import import_module
 
     with quiet():
-        found = terms.total(x, kernel, labels, *what, slope=False)
+        found = import_module(f"pairx_backends.compiled.{module}").total(x, *what, slope=False)
     return None if found is None else np.asarray(found[0], x.dtype)
 
 
@@ -116,5 +117,5 @@ BACKEND = Backend(
     quiet=quiet,
     compiler=compiler,
     product=product,
-    natives={"lse": lse, "pair_sum": pair_sum},
+    natives={"lse": lse, "pair_sum": partial(one_set, "terms"), "share_sum": partial(one_set, "shares")},
 )

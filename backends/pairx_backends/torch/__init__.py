@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -168,7 +169,8 @@ BACKEND = Backend(
         "clip": torch.nn.functional.hardtanh,
         "lse": fused.lse,
         "put": fused.put,
-        "pair_sum": fused.pair_sum,
+        "pair_sum": partial(fused.one_set, "terms"),
+        "share_sum": partial(fused.one_set, "shares"),
     },
     devices=devices,
     lowered=lowered,

@@ -111,16 +111,17 @@ class _Known(torch.autograd.Function):  # type: ignore[misc]
 
 
 @of_torch()
-def pair_sum(x: Any, plain: Callable[[Any], Any], kernel: Any, labels: Any, *what: Any) -> Any | None:
-    """See :class:`pairx.Backend`."""
-    from pairx_backends.compiled import terms
+def one_set(module: str, x: Any, plain: Callable[[Any], Any], kernel: Any, labels: Any, *what: Any) -> Any | None:
+    """A sum over one set by the compiled engine; see ``pair_sum`` and ``share_sum`` of :class:`pairx.Backend`."""
+    from importlib import import_module
 
     from . import differentiated, traced
 
     if traced(x, labels):
         return None
+    total = import_module(f"pairx_backends.compiled.{module}").total
     with quiet():
-        found = terms.total(host(x), kernel, host(labels), *what, slope=differentiated(x))
+        found = total(host(x), kernel, host(labels), *what, slope=differentiated(x))
     if found is None:
         return None
     value = x.new_tensor(found[0])

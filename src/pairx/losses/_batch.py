@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -339,6 +340,42 @@ class Batch:
             total = total + a.beyond
         total = xp.astype(total, a.answer, copy=False)
         return (total, count) if return_count else total
+
+    def in_machine_code(
+        self, name: str, plain: Callable[[Batch], Any], *what: Any, reduction: str, weights: Any, return_count: bool
+    ) -> Any | None:
+        """A mean or sum over one set, whose classes are whole numbers, by a function of the library's own (``Backend.natives``).
+
+        It has its gradient with it; ``plain`` is the same by ordinary operations. None where there is none for this call.
+        """
+        a, own = self.a, self.a.backend.natives.get(name)
+        plans.choice("reduction", reduction, REDUCTIONS)
+        if reduction == "none" or weights is not None or return_count:
+            return None
+        labels = None if self.same is None else self.same.whole[0]
+        if own is None or labels is None or not self.alone or self.positives is not None or self.negatives is not None:
+            return None
+        if type(self.score) is not Score or not isinstance(self.score.metric, str) or a.beyond is not None:
+            return None
+        if len(a.backend.shape(labels)) != 1 or a.backend.kind(a.backend, labels.dtype) != "integral":
+            return None
+        if not isinstance(self.m, int) or self.m < 2:
+            return None
+        from ..calls import Call
+        from ..distances import matrix_task
+
+        call = Call("cdist", None, None, None, "finite", "propagate", self.budget, None, None, {})
+        task = matrix_task(call, self.x, None, self.score.metric, "matrix")
+        if task.kernel is None or task.plan.engine != "compiled":
+            return None
+
+        def again(x: Array) -> Any:
+            other = copy(self)
+            other.x = other.y = x
+            return plain(other)
+
+        found = own(self.x, again, task.kernel, labels, self.budget, reduction == "mean", *what)
+        return None if found is None else a.xp.astype(found, a.answer, copy=False)
 
     def _blocks(
         self, function: Callable[..., tuple[Array, ...]], cut: tuple[Array, ...], whole: tuple[Array, ...], buffers: int, once: bool

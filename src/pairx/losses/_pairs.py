@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -229,36 +228,8 @@ def _all(a: Arrays, who: Who, terms: Terms, score: Score, max_bytes: Any, buffer
     def plain(batch: Batch) -> Any:
         return batch.reduced(anchors, cut=cut, whole=terms.learnt.whole, buffers=buffers, once=once, **how)
 
-    found = _machine(a, batch, terms, score, how["reduction"], max_bytes, plain) if once else None
-    return plain(batch) if found is None else found
-
-
-def _machine(
-    a: Arrays, batch: Batch, terms: Terms, score: Score, reduction: str, max_bytes: Any, plain: Callable[[Batch], Any]
-) -> Any | None:
-    """The mean or the sum over each two rows of one set by machine code, with its gradient; None where there is none for it."""
-    own = a.backend.natives.get("pair_sum")
-    other = terms.learnt.whole or terms.nonzero or terms.extra is not None or terms.either is None or a.beyond is not None
-    if own is None or other or type(score) is not Score or not isinstance(score.metric, str):
-        return None
-    labels = None if batch.same is None else batch.same.whole[0]
-    if labels is None or len(a.backend.shape(labels)) != 1 or a.backend.kind(a.backend, labels.dtype) != "integral":
-        return None
-    if not isinstance(batch.m, int) or batch.m < 2:
-        return None
-    from ..calls import Call
-    from ..distances import matrix_task
-
-    call = Call("cdist", None, None, None, "finite", "propagate", max_bytes, None, None, {})
-    task = matrix_task(call, batch.x, None, score.metric, "matrix")
-    if task.kernel is None or task.plan.engine != "compiled":
-        return None
-
-    def again(x: Array) -> Any:
-        other = copy(batch)
-        other.x = other.y = x
-        return plain(other)
-
-    share = 1.0 if reduction == "sum" else 2.0 / (batch.m * (batch.m - 1))
-    found = own(batch.x, again, task.kernel, labels, terms.either, terms.learnt.numbers, share, batch.budget)
-    return None if found is None else a.xp.astype(found, a.answer, copy=False)
+    if once and not (terms.learnt.whole or terms.nonzero or terms.extra is not None or terms.either is None):
+        found = batch.in_machine_code("pair_sum", plain, terms.either, terms.learnt.numbers, **how)
+        if found is not None:
+            return found
+    return plain(batch)

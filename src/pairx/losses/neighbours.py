@@ -17,6 +17,9 @@ def _log_share(batch: Batch, scale: core.Scale, log: bool, **how: Any) -> Any:
     """-log of the share of the positives among all candidates, for each anchor; or minus the share."""
     a, xp = batch.a, batch.a.xp
 
+    def plain(batch: Batch) -> Any:
+        return batch.reduced(anchors, whole=scale.whole, buffers=8, **how)
+
     def anchors(block: Block, cut: Any, whole: Any) -> tuple[Array, ...]:
         some = xp.any(block.positive, axis=-1)
         s = block.logits(scale.of(whole))
@@ -25,7 +28,11 @@ def _log_share(batch: Batch, scale: core.Scale, log: bool, **how: Any) -> Any:
         value = xp.where(some, total, zero) - xp.where(some, inside, zero)
         return value if log else -xp.exp(-value), some
 
-    return batch.reduced(anchors, whole=scale.whole, buffers=8, **how)
+    if log and isinstance(scale.value, float):
+        found = batch.in_machine_code("share_sum", plain, scale.of(), **how)
+        if found is not None:
+            return found
+    return plain(batch)
 
 
 @loss(
