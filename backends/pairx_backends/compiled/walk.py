@@ -52,7 +52,7 @@ def walked(x: Array, kernel: Kernel, max_bytes: int, follow: Follow, *, upper: b
     whether a distance was odd; below the diagonal of ``upper`` blocks it puts 0.
     """
     n, d = x.shape
-    threads = plans.thread_count() if n * n * (d + 16) >= plans.SHARED else 1
+    threads = plans.thread_count() if n * n * (d + 16) >= plans.SHARED else 1  # a piece for each: Python's part of one takes 0.1 ms
     size, width = kernel.dtype.itemsize, kernel.width
     x = np.ascontiguousarray(x, kernel.dtype)
     left = min(BLOCK_BYTES, max_bytes - _least(kernel, n, d)) // (size * width * (n + width))
@@ -72,7 +72,7 @@ def walked(x: Array, kernel: Kernel, max_bytes: int, follow: Follow, *, upper: b
             kernel.compare([x[rows]], [packed[first // width :]], out, weights, count)
             odd.append(follow(rows, first, out))
 
-        share_rows(part, stop - start, threads, 32)
+        share_rows(part, stop - start, threads, -(-(stop - start) // threads))
 
     def pull(start: int, stop: int, first: int) -> None:
         own, other, into, onto = (a.ctypes.data + k * features * size for a in (panels, slopes) for k in (start, first))
@@ -88,7 +88,7 @@ def walked(x: Array, kernel: Kernel, max_bytes: int, follow: Follow, *, upper: b
             )  # fmt: skip
             kernel.function("pull_xy")(a.ctypes.data)
 
-        share_rows(part, all_features, threads, features)
+        share_rows(part, all_features, threads, -(-all_features // (threads * features)) * features)
 
     for start in range(0, n, step):
         stop, first = min(start + step, n), start if upper else 0
