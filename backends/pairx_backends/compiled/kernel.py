@@ -22,6 +22,7 @@ from pairx.threads import share_rows
 from pairx_backends.numpy import BACKEND as NUMPY
 
 from .known import Known, ahead, moderate, ordinary
+from .layout import padded, panelled
 
 if TYPE_CHECKING:
     from .definition import Definition
@@ -43,7 +44,7 @@ class Kernel:
     def __init__(
         self, row: Metric, params: tuple[tuple[str, Any], ...], scalar: str, weighted: bool, omit: bool, known: Known = ""
     ) -> None:
-        from . import definition, jit, pullback
+        from . import definition, jit, slopes
 
         self.dtype = np.dtype("float32" if scalar == "float" else "float64")
         self.row = row
@@ -65,7 +66,7 @@ class Kernel:
         # A weighted sum with gaps has its weights in n and in what is present, too.
         self.differentiable = row.differentiable and not stats and not (weighted and omit)
         self.repairs = (row.scale in ("difference", "pair", "term") or weighted) and not self.definition.recipe.ahead
-        self.sloped = not pullback.direct(self.definition)
+        self.sloped = not slopes.direct(self.definition)
         self._functions: dict[str, Callable[[int], int]] = {}
         self._ready = False
 
@@ -128,7 +129,7 @@ class Kernel:
 
     def text(self, name: str) -> str:
         """The LLVM text of a function."""
-        from . import kernels, pullback, repair, small
+        from . import kernels, pullback, repair, slopes, small
 
         scalar = self.definition.recipe.scalar
         if name == "mirror":
@@ -141,7 +142,7 @@ class Kernel:
             return pullback.pull(self.definition, name[-1])  # type: ignore[arg-type]
         if name == "small":
             return small.small(self.definition, self.preparation if self.prepared else None)
-        texts = {"forward": kernels.forward, "slope": pullback.slope, "worth": pullback.worth, "repair": repair.repair}
+        texts = {"forward": kernels.forward, "slope": slopes.slope, "worth": slopes.worth, "repair": repair.repair}
         return texts[name](self.definition)
 
     def function(self, name: str) -> Callable[[int], int]:
@@ -390,7 +391,7 @@ class Kernel:
         width = -(-d // step) * step
         # Features are shared where there is something for each thread; of a maximum each would look at every pair.
         together = needed[0] and needed[1] and (threads == 1 or (width >= threads * step and self.row.reduce != "max"))
-        g = self._padded(g, n)
+        g = padded(g, n, self.dtype)
         if not self.sloped:
             worth, maxima, cs = g[None], g, g.strides[0] // size
         else:
@@ -398,13 +399,13 @@ class Kernel:
             worth = np.empty((len(self.definition.terms), m, cs), self.dtype)
             maxima = np.empty((m, cs), self.dtype) if self.row.reduce == "max" else worth[0]
             if distances is None or distances.dtype != self.dtype or not self.invertible:
-                valid = self._slope(xs, ys, w, self._padded(g, cs), worth, maxima, n, threads)
+                valid = self._slope(xs, ys, w, padded(g, cs, self.dtype), worth, maxima, n, threads)
             else:
                 valid = self._worth(distances, g, worth, threads)
             if not valid:
                 return None
-        xs, ys = ([self.panelled(a, step) for a in side] for side in (xs, ys))
-        weights = np.ones(width, self.dtype) if w is None else self._padded(np.asarray(w)[None], width)[0]
+        xs, ys = ([panelled(a, step, self.dtype) for a in side] for side in (xs, ys))
+        weights = np.ones(width, self.dtype) if w is None else padded(np.asarray(w)[None], width, self.dtype)[0]
         order = pullback.pull_slots(self.definition.recipe)
 
         def slots(own: list[Array], other: list[Array], total: list[Array], totals: list[Array], start: int = 0, **rest: int) -> Array:
@@ -452,9 +453,9 @@ class Kernel:
 
     def _worth(self, distances: Array, g: Array, worth: Array, threads: int) -> bool:
         """The same as ``_slope`` does, from distances that are there already."""
-        from . import pullback
+        from . import slopes
 
-        names, size = pullback.worth_slots(self.definition.recipe), self.dtype.itemsize
+        names, size = slopes.worth_slots(self.definition.recipe), self.dtype.itemsize
         m, n = distances.shape
         if not distances.flags.aligned or (n > 1 and distances.strides[1] != size) or distances.strides[0] % size:
             distances = np.ascontiguousarray(distances)
@@ -474,9 +475,9 @@ class Kernel:
         self, xs: list[Array], ys: list[Array], w: Array | None, g: Array, worth: Array, maxima: Array, n: int, threads: int
     ) -> bool:
         """Fill in what each pair's terms are worth; False if a distance overflowed or underflowed."""
-        from . import pullback
+        from . import slopes
 
-        names = pullback.slope_slots(self.definition.recipe)
+        names = slopes.slope_slots(self.definition.recipe)
         d, size = xs[0].shape[1], self.dtype.itemsize
         weights = np.ones(d, self.dtype) if w is None else np.ascontiguousarray(w, self.dtype)
         count = np.array([d if w is None else weights.sum(dtype=self.dtype)], self.dtype)
@@ -496,26 +497,6 @@ class Kernel:
             return self.function("slope")(a.ctypes.data)
 
         return not any(share_rows(part, m, threads))
-
-    def panelled(self, a: Array, step: int) -> Array:
-        """(n, d) as (d / step, n, step): the features of a panel side by side, the last panel filled up with 0."""
-        n, d = a.shape
-        found = np.zeros((-(-d // step), n, step), self.dtype)
-        whole = d // step
-        found[:whole] = np.swapaxes(a[:, : whole * step].reshape(n, whole, step), 0, 1)
-        if d % step:
-            found[-1, :, : d % step] = a[:, whole * step :]
-        return found
-
-    def _padded(self, a: Array, width: int) -> Array:
-        """Rows of whole vectors in the computing dtype, wherever a row starts: the same memory where they are so already."""
-        size = self.dtype.itemsize
-        beside = a.strides[-1] == size and a.strides[0] % size == 0
-        if a.shape[-1] == width and a.dtype == self.dtype and beside and a.flags.aligned:
-            return a
-        found = np.zeros((a.shape[0], width), self.dtype)
-        found[:, : a.shape[-1]] = a
-        return found
 
 
 def _own(place: tuple[int, ...], a: Array) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from . import jit, pullback
+from . import jit, slopes
 from .definition import Slots
 from .emit import Code, module
 from .kernel import Kernel
@@ -102,7 +102,7 @@ def _text(kernel: Kernel) -> str:
             _, v, masks = look(j)
             s = code.arith("mul", v, scale)
             large = code.compare("oeq", code.abs(s), code.constant(math.inf))
-            pullback.note(code, odd, code.put(f"and {code.truth} {large}, {masks[0]}"))
+            slopes.note(code, odd, code.put(f"and {code.truth} {large}, {masks[0]}"))
             for place, mask in zip(best, masks, strict=True):
                 code.store(code.larger(code.load(place, code.vector), code.choose(mask, s, nothing)), code.vector, place)
         bases = []
@@ -132,7 +132,7 @@ def _text(kernel: Kernel) -> str:
         with code.loop("0", n, recipe.lanes) as j:
             at, v, masks = look(j)
             parts = [code.arith("mul", code.load(code.at(shelf, j), code.vector, 4), f) for shelf, f in zip(shelves, factors, strict=True)]
-            g = pullback.worth_of(code, definition, v, code.arith("sub", *parts), odd, masks[0])
+            g = slopes.worth_of(code, definition, v, code.arith("sub", *parts), odd, masks[0])
             code.store(code.choose(masks[0], g, zero), code.vector, at, 4)
     code.do(f"ret i64 {code.load(odd, 'i64')}")
     return module([code], [code.function("shares", "ptr %a", "i64")])

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from . import jit, pullback
+from . import jit, slopes
 from .definition import Slots
 from .emit import Code, module
 from .kernel import Kernel
@@ -88,7 +88,7 @@ def _text(kernel: Kernel, term: Term, names: tuple[str, ...]) -> str:
             found, g = code.expressions([value, slope], inputs)
             found = code.arith("add", code.load(summed, code.vector), code.choose(used, found, code.constant(0.0)))
             code.store(found, code.vector, summed)
-            g = pullback.worth_of(code, kernel.definition, inputs["v"], g, odd, used)
+            g = slopes.worth_of(code, kernel.definition, inputs["v"], g, odd, used)
             code.store(code.choose(used, g, code.constant(0.0)), code.vector, at, 4)
         code.store(code.added(code.load(summed, code.vector)), code.scalar, code.at(sums, i))
     code.do(f"ret i64 {code.load(odd, 'i64')}")

@@ -16,6 +16,7 @@ from pairx.threads import share_rows
 
 from . import pullback
 from .kernel import Kernel
+from .layout import panelled
 
 Array = Any
 Follow = Callable[[slice, int, Array], int]
@@ -61,7 +62,7 @@ def walked(x: Array, kernel: Kernel, max_bytes: int, follow: Follow, *, upper: b
     weights, count = np.ones(d, kernel.dtype), np.array([d], kernel.dtype)
     distances = np.empty((min(step, n), -(-n // width) * width), kernel.dtype)
     features = pullback.vectors(kernel.definition) * kernel.definition.recipe.lanes
-    panels = kernel.panelled(x, features) if slope else x
+    panels = panelled(x, features, kernel.dtype) if slope else x
     slopes = np.zeros_like(panels) if slope else panels
     order, all_features = pullback.pull_slots(kernel.definition.recipe), -(-d // features) * features
     odd: list[int] = []
