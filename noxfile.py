@@ -154,7 +154,7 @@ def common(device: str) -> tuple[str, ...]:
 
 @nox.session
 def peers(session: nox.Session) -> None:
-    """Speed against SciPy, scikit-learn, torch, JAX, faiss, numkong and others, on one thread and two (an hour; with -- --full two).
+    """Speed against SciPy, scikit-learn, torch, JAX, faiss, numkong and others, on one thread and two (45 minutes; more with -- --full).
 
     Writes asv_bench/results/<machine>/peers-<threads>.json and docs/peers.md, which has those of other machines, too.
     """
@@ -180,7 +180,7 @@ def of_results(session: nox.Session, module: str, *arguments: str) -> None:
 
 @nox.session
 def growth(session: nox.Session) -> None:
-    """Time and peak bytes against n, beside peers, one thread (half an hour, on a quiet machine; -- --bytes: bytes alone, 10 minutes).
+    """Time and peak bytes against n, beside peers, one thread (6 minutes, on a quiet machine; -- --bytes: bytes alone, on any).
 
     Writes asv_bench/results/<machine>/growth-1.json and the pictures of the README.
     """
