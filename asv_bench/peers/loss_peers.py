@@ -58,6 +58,7 @@ LOSS_CASES = [
     *(LossCase(loss, 2048) for loss in PML if loss != "triplet_batch_all"),
     *(LossCase(loss, 256) for loss in ("nt_xent", "lifted_structure")),
     *(LossCase(loss, 512, quick=False) for loss in ("nt_xent", "lifted_structure")),
+    LossCase("triplet_batch_all", 2048, each=32, quick=False, peers=("direct",)),  # lists 128 million triplets: a minute, 12 GB
     *(LossCase(loss, 8192, peers=OWN) for loss in (*PML, "nt_xent", "lifted_structure")),
 ]
 
