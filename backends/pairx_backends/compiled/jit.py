@@ -186,7 +186,12 @@ class Source:
 
     def worth(self, terms: int) -> bool:
         """Whether a call of so many terms need not wait for the compiler, or may."""
-        return terms > COMPILE_FROM or kept(self.identity)
+        return terms > COMPILE_FROM or "function" in self.__dict__ or self._there
+
+    @cached_property
+    def _there(self) -> bool:
+        """Whether it was kept at the first call: bits must not change by what another process compiles meanwhile."""
+        return kept(self.identity)
 
     @cached_property
     def function(self) -> Function:
