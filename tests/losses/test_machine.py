@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -42,6 +43,14 @@ def formula(x: np.ndarray, labels: np.ndarray, reduction: str, **form: Any) -> f
     i, j = np.triu_indices(len(x), 1)
     each = np.where(labels[i] == labels[j], near[i, j], far[i, j]) * (0.5 if form["half"] else 1.0)
     return float(each.mean() if reduction == "mean" else each.sum())
+
+
+def assert_slope(got: np.ndarray, x: np.ndarray, f: Callable[[np.ndarray], float]) -> None:
+    """Against central differences in three directions."""
+    rng = np.random.default_rng(1)
+    for _ in range(3):
+        step = rng.normal(size=x.shape) * 1e-6
+        np.testing.assert_allclose(float((got * step).sum()), (f(x + step) - f(x - step)) / 2, rtol=1e-5)
 
 
 @pytest.fixture(autouse=True)
@@ -93,11 +102,7 @@ def test_gradients(backend: Adapter, seen: list[bool], form: dict[str, Any]):
     t = torch.from_numpy(x).requires_grad_()
     with pairx.options(engine="compiled"):
         (got,) = torch.autograd.grad(3.0 * contrastive(t, torch.from_numpy(labels), max_bytes="900kB", **form), t)
-    rng = np.random.default_rng(1)
-    for _ in range(3):
-        step = rng.normal(size=x.shape) * 1e-6
-        want = 3.0 * (formula(x + step, labels, "mean", **form) - formula(x - step, labels, "mean", **form)) / 2
-        np.testing.assert_allclose(float((got.numpy() * step).sum()), want, rtol=1e-5)
+    assert_slope(got.numpy(), x, lambda x: 3.0 * formula(x, labels, "mean", **form))
     assert seen == [True]
 
 
@@ -142,11 +147,7 @@ def test_gradients_of_shares(backend: Adapter, seen: list[bool], form: dict[str,
     with pairx.options(engine="compiled"):
         loss = soft_nearest_neighbors(t, torch.from_numpy(labels), max_bytes="900kB", **form)
         (got,) = torch.autograd.grad(3.0 * loss, t)
-    rng = np.random.default_rng(1)
-    for _ in range(3):
-        step = rng.normal(size=x.shape) * 1e-6
-        want = 3.0 * (neighbours(x + step, labels, "mean", **form) - neighbours(x - step, labels, "mean", **form)) / 2
-        np.testing.assert_allclose(float((got.numpy() * step).sum()), want, rtol=1e-5)
+    assert_slope(got.numpy(), x, lambda x: 3.0 * neighbours(x, labels, "mean", **form))
     assert seen == [True]
 
 
