@@ -145,8 +145,8 @@ def common(device: str) -> tuple[str, ...]:
     return (
         rf"TimeCdist\.time_call{at}'(cityblock|euclidean|cosine|jensenshannon)', 'float32', '1000x1000x64'",
         rf"TimeCdistGradient\.time_call{at}'(cityblock|euclidean)', 'float32'",
-        rf"TimePairwiseMatrixNorm\.time_call{at}'(fro|nuc)'",
-        rf"TimeLossGradient\.time_call{at}'(info_nce|supcon|contrastive|triplet_batch_all)'",
+        rf"TimePairwiseMatrixNorm\.time_call{at}'(fro|nuc)', 'float32', '100x30x30'",
+        rf"TimeLossGradient\.time_call{at}'(info_nce|supcon|contrastive|triplet_batch_all)', 'float32', '512'",
         rf"TimeSmallCall\.time_call{at}'cdist'",
         "TimeImport",
     )
@@ -276,11 +276,14 @@ def bench_full(session: nox.Session) -> None:
 
 @nox.session
 def bench_history(session: nox.Session) -> None:
-    """asv on the last 5 commits, common cases (15 minutes a commit); -- 10 for ten, -- TAGS for the tags, -- v0.1..main for a range."""
+    """asv on the last 5 commits, common cases (15 minutes a commit); -- 10 for ten, -- TAGS for the tags, -- v0.1..main for a range.
+
+    Options of asv may follow: -- 200 --steps 4 takes 4 of the last 200, evenly spaced.
+    """
     asv_ready(session)
     wanted, *rest = session.posargs or ["5"]
     span = "TAGS" if wanted == "TAGS" else commits(session, *(["-n", wanted, "HEAD"] if wanted.isdigit() else [wanted]))
-    asv(session, "run", span, "--skip-existing-successful", *(rest or chosen(common("cpu"))))
+    asv(session, "run", span, "--skip-existing-successful", *rest, *([] if {"-b", "--bench"} & {*rest} else chosen(common("cpu"))))
 
 
 @nox.session

@@ -79,7 +79,8 @@ def main() -> int:
     if not head:
         print(f"Nothing was measured of {arguments.head[:8]}.")
         return 1
-    fails, report = compare(base, head, arguments.factor, arguments.least, tomllib.loads(ACCEPTED.read_text(encoding="utf-8"))["accepted"])
+    accepted = tomllib.loads(ACCEPTED.read_text(encoding="utf-8")).get("accepted", [])
+    fails, report = compare(base, head, arguments.factor, arguments.least, accepted)
     print("\n".join([*fails, *report]))
     return 1 if fails else 0
 

@@ -24,9 +24,12 @@ CLASSES = [
 ]  # fmt: skip
 
 
+SIZES = (distances.SIZES, norms.STACKS, norms.PAIRED, norms.VECTORS, losses.BATCHES, places.FLOATS)
+
+
 def small(kind: Any) -> list[tuple[Any, ...]]:
     """The cases of a class after backend and device, of the smallest size."""
-    params = [p[:1] if p is distances.SIZES or p is places.FLOATS else p for p in kind.params[2:]]
+    params = [p[:1] if p in SIZES else p for p in kind.params[2:]]
     return list(product(*params))
 
 

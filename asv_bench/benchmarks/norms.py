@@ -8,10 +8,13 @@ import numpy as np
 
 import pairx
 
-from .places import BACKENDS, DEVICES, Bench, Call, Peak, Time, arrays, waited
+from .places import BACKENDS, DEVICES, FLOATS, Bench, Call, Peak, Time, arrays, waited
 
 ORDS = ("fro", "nuc", "1", "-1", "2", "-2", "inf", "-inf")
 VECTOR_ORDS = ("0", "1", "2", "2.5", "inf", "-inf")
+STACKS = ("1000x30x30", "10000x3x3", "4x256x256")
+PAIRED = ("100x30x30", "300x3x3")
+VECTORS = ("30000x30", "300x3000")
 
 
 def order(name: str) -> str | float:
@@ -20,55 +23,89 @@ def order(name: str) -> str | float:
 
 
 @cache
-def matrices(count: int, size: int) -> np.ndarray:
-    return np.random.default_rng(0).normal(size=(count, size, size)).astype(np.float32)
+def normal(dtype: str, size: str) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=[int(n) for n in size.split("x")]).astype(dtype)
 
 
 class PairwiseMatrixNorm(Bench):
-    """Every matrix of 100 with every other, 30 x 30."""
+    """Every matrix with every other."""
 
-    param_names = ("backend", "device", "ord")
+    param_names = ("backend", "device", "ord", "dtype", "size")
 
-    def make(self, backend: str, device: str, ord: str) -> Call:
-        (x,) = arrays(backend, device, matrices(100, 30))
+    def make(self, backend: str, device: str, ord: str, dtype: str, size: str) -> Call:
+        (x,) = arrays(backend, device, normal(dtype, size))
         return waited(backend, device, lambda: pairx.pairwise_matrix_norm(x, ord=order(ord), max_bytes="16MB"))
 
 
 class TimePairwiseMatrixNorm(PairwiseMatrixNorm, Time):
     """Seconds."""
 
-    params = (BACKENDS, DEVICES, ORDS)
+    params = (BACKENDS, DEVICES, ORDS, FLOATS, PAIRED)
 
 
 class PeakCPUPairwiseMatrixNorm(PairwiseMatrixNorm, Peak):
     """Bytes."""
 
-    params = (BACKENDS, ("cpu",), ORDS)
+    params = (BACKENDS, ("cpu",), ORDS, ("float32",), PAIRED[:1])
 
 
 class PeakGPUPairwiseMatrixNorm(PairwiseMatrixNorm, Peak):
     """Bytes."""
 
-    params = (BACKENDS, ("gpu",), ORDS)
+    params = (BACKENDS, ("gpu",), ORDS, ("float32",), PAIRED[:1])
 
 
-class TimeMatrixNorm(Time):
-    """1000 matrices, 30 x 30."""
+class MatrixNorm(Bench):
+    """Each matrix of a stack."""
 
-    params = (BACKENDS, DEVICES, ORDS)
-    param_names = ("backend", "device", "ord")
+    param_names = ("backend", "device", "ord", "dtype", "size")
 
-    def make(self, backend: str, device: str, ord: str) -> Call:
-        (x,) = arrays(backend, device, matrices(1000, 30))
+    def make(self, backend: str, device: str, ord: str, dtype: str, size: str) -> Call:
+        (x,) = arrays(backend, device, normal(dtype, size))
         return waited(backend, device, lambda: pairx.matrix_norm(x, ord=order(ord)))
 
 
-class TimeVectorNorm(Time):
-    """30000 vectors of 30."""
+class TimeMatrixNorm(MatrixNorm, Time):
+    """Seconds."""
 
-    params = (BACKENDS, DEVICES, VECTOR_ORDS)
-    param_names = ("backend", "device", "ord")
+    params = (BACKENDS, DEVICES, ORDS, FLOATS, STACKS)
 
-    def make(self, backend: str, device: str, ord: str) -> Call:
-        (x,) = arrays(backend, device, matrices(1000, 30))
+
+class PeakCPUMatrixNorm(MatrixNorm, Peak):
+    """Bytes."""
+
+    params = (BACKENDS, ("cpu",), ORDS, ("float32",), STACKS[:1])
+
+
+class PeakGPUMatrixNorm(MatrixNorm, Peak):
+    """Bytes."""
+
+    params = (BACKENDS, ("gpu",), ORDS, ("float32",), STACKS[:1])
+
+
+class VectorNorm(Bench):
+    """Each row."""
+
+    param_names = ("backend", "device", "ord", "dtype", "size")
+
+    def make(self, backend: str, device: str, ord: str, dtype: str, size: str) -> Call:
+        (x,) = arrays(backend, device, normal(dtype, size))
         return waited(backend, device, lambda: pairx.vector_norm(x, axis=-1, ord=float(ord)))
+
+
+class TimeVectorNorm(VectorNorm, Time):
+    """Seconds."""
+
+    params = (BACKENDS, DEVICES, VECTOR_ORDS, FLOATS, VECTORS)
+
+
+class PeakCPUVectorNorm(VectorNorm, Peak):
+    """Bytes."""
+
+    params = (BACKENDS, ("cpu",), VECTOR_ORDS, ("float32",), VECTORS[:1])
+
+
+class PeakGPUVectorNorm(VectorNorm, Peak):
+    """Bytes."""
+
+    params = (BACKENDS, ("gpu",), VECTOR_ORDS, ("float32",), VECTORS[:1])
