@@ -207,8 +207,14 @@ def test_two_machines_stand_side_by_side(folder: Path):
     assert {m.name for m in both} == {"test-machine", "synthetic-machine"}
     for part in page.SECTIONS:
         html = part.make(both)
-        assert all(f"<small>{name}</small>" in html for name in ("test-machine", "synthetic-machine")), part.key
+        assert all(f"<small>{name}<" in html for name in ("test-machine", "synthetic-machine")), part.key
         assert not re.search(r'class="gap">[^<]*-machine: ', html), part.key
+
+
+@pytest.mark.parametrize("part", ["summary", "speed", "behind", "losses", "threads", "growth", "support", "agreement"])
+def test_a_panel_says_how_old_its_figures_are(folder: Path, part: str):
+    (found,) = (s for s in page.SECTIONS if s.key == part)
+    assert "measured on 2026-01-02, commit abcdef01" in found.make(results.read(folder))
 
 
 def test_a_machine_that_lacks_a_part_says_so(folder: Path):

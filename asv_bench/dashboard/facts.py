@@ -11,7 +11,7 @@ from peers.table import shown, size
 
 from . import answers
 from .charts import times
-from .markup import Html, el, folded, gap, note, panels, table
+from .markup import Html, el, folded, gap, note, panels, table, when
 from .results import Bench, Machine
 
 # --- support --------------------------------------------------------------------------------------------------------------
@@ -50,7 +50,7 @@ def support(machines: Sequence[Machine]) -> Html:
             "<h4>Places that are not there</h4>", table(["place", "reason"], absent, label="Absent places"),
         ])  # fmt: skip
 
-    return panels(machines, one, "not recorded: nox -s support asks every backend that is installed.")
+    return panels(machines, one, "not recorded: nox -s support asks every backend that is installed.", lambda m: m.support)
 
 
 def table_names() -> list[tuple[str, str]]:
@@ -190,8 +190,8 @@ def where(machines: Sequence[Machine]) -> Html:
         for name, head in heads:
             kept = head.get("versions") or {}
             told = escape(", ".join(f"{k} {v}" for k, v in kept.items())) or el("span", UNKNOWN, class_="gap")
-            commit, date = str(head.get("commit") or "?"), str(head.get("date") or "?")[:16].replace("T", " ")
-            rows.append([name, code(commit.rstrip("+")) + " with local changes" * commit.endswith("+"), escape(date), told])
+            commit = str(head.get("commit") or "?")
+            rows.append([name, code(commit.rstrip("+")) + " with local changes" * commit.endswith("+"), escape(when(head)), told])
         described = escape(", ".join(f"{k} {v}" for k, v in m.about.items() if k in ("cpu", "num_cpu", "ram", "os")))
         if m.commits:
             span = code(m.commits[-1]) + (f" and {len(m.commits) - 1} before it, from {code(m.commits[0])}" if len(m.commits) > 1 else "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from html import escape
 
-from .results import Machine
+from .results import Machine, Record
 
 Html = str
 EMPTY = ("path", "rect", "circle", "i")
@@ -48,13 +48,35 @@ def note(text: Html) -> Html:
     return el("p", text, class_="note")
 
 
-def panels(machines: Sequence[Machine], make: Callable[[Machine], Html | None], missing: str) -> Html:
-    """What each machine has, side by side; ``missing`` where none has anything."""
+def panels(
+    machines: Sequence[Machine],
+    make: Callable[[Machine], Html | None],
+    missing: str,
+    record: Callable[[Machine], Record | None] = lambda m: None,
+    *,
+    narrow: bool = False,
+) -> Html:
+    """What each machine has, side by side; ``missing`` where none has anything.
+
+    ``record``: where the figures come from, whose commit and date are shown; ``narrow``: three fit beside each other.
+    """
     made = {m.name: (m, found) for m in machines if (found := make(m))}
     if not made:
         return gap(missing)
     shown = (
-        el("div", el("h3", f"{escape(m.cpu)} <small>{escape(name)}</small>") + found, class_="panel") for name, (m, found) in made.items()
+        el("div", el("h3", f"{escape(m.cpu)} <small>{escape(name)}{origin(record(m))}</small>") + found, class_="panel")
+        for name, (m, found) in made.items()
     )
     without = [m.name for m in machines if m.name not in made]
-    return el("div", "".join(shown), class_=f"panels n{min(len(made), 2)}") + (gap(f"{', '.join(without)}: {missing}") if without else "")
+    kind = f"panels n{min(len(made), 3 if narrow else 2)}"
+    return el("div", "".join(shown), class_=kind) + (gap(f"{', '.join(without)}: {missing}") if without else "")
+
+
+def when(record: Record) -> str:
+    """A record's day and minute, or ?."""
+    return str(record.get("date") or "?")[:16].replace("T", " ")
+
+
+def origin(record: Record | None) -> Html:
+    """A record's day and commit, which tell old figures from new ones."""
+    return "" if record is None else f"<br>measured on {escape(when(record)[:10])}, commit {escape(str(record.get('commit') or '?')[:8])}"

@@ -11,11 +11,16 @@ from peers.table import shown, size
 from . import answers
 from .charts import Lane, Mark, called, curve_chart, lanes, legend, round_size, round_time, times
 from .markup import Html, el, folded, gap, note, panels, table
-from .results import OURS, YARDSTICK, Machine, Peers, Ratio, Timing, curves, ratios
+from .results import OURS, YARDSTICK, Machine, Peers, Ratio, Record, Timing, curves, ratios
 
 FASTER = "← the other is faster", "pairx is faster →"
 SMALLER = "← the other is smaller", "pairx is smaller →"
 RUN_PEERS = "not timed: nox -s peers on a quiet machine writes peers-1.json and peers-2.json."
+
+
+def of_peers(machine: Machine) -> Record | None:
+    """Where the figures of the peers come from."""
+    return machine.main.head if machine.main else None
 
 
 def figure(ratio: float, of: str = "") -> Html:
@@ -83,7 +88,7 @@ def speed(machines: Sequence[Machine]) -> Html:
         first = run_speed(runs[0], runs[0].distances)
         return first + "".join(folded(f"The same on {answers.threads(p.threads)}", run_speed(p, p.distances)) for p in runs[1:])
 
-    return panels(machines, one, RUN_PEERS)
+    return panels(machines, one, RUN_PEERS, of_peers, narrow=True)
 
 
 def behind(machines: Sequence[Machine]) -> Html:
@@ -95,7 +100,7 @@ def behind(machines: Sequence[Machine]) -> Html:
         rows = [[escape(c), escape(called(n)), times(v)] for c, n, v in answers.slower(machine)]
         return table(["case", "faster than pairx", "its time over ours"], rows) if rows else "<p>In no case that was measured.</p>"
 
-    return panels(machines, one, RUN_PEERS)
+    return panels(machines, one, RUN_PEERS, of_peers, narrow=True)
 
 
 def losses(machines: Sequence[Machine]) -> Html:
@@ -118,7 +123,7 @@ def losses(machines: Sequence[Machine]) -> Html:
         more = "".join(folded(f"The same on {answers.threads(p.threads)}", run_speed(p, p.losses)) for p in runs[1:])
         return f"<h4>Time</h4>{run_speed(runs[0], cases)}<h4>Peak bytes</h4>{legend(present(cases))}{sizes}{more}"
 
-    return panels(machines, one, RUN_PEERS)
+    return panels(machines, one, RUN_PEERS, of_peers, narrow=True)
 
 
 def growth(machines: Sequence[Machine]) -> Html:
@@ -139,7 +144,9 @@ def growth(machines: Sequence[Machine]) -> Html:
                 made.append(el("div", "".join(drawn), class_="pair") + (note(escape("; ".join(stops)) + ".") if stops else ""))
         return "".join(made) or None
 
-    return panels(machines, one, "not measured: nox -s growth writes growth-1.json.")
+    return panels(
+        machines, one, "not measured: nox -s growth writes growth-1.json.", lambda m: next(iter(m.growth.values()), None), narrow=True
+    )
 
 
 def threads(machines: Sequence[Machine]) -> Html:
@@ -160,7 +167,7 @@ def threads(machines: Sequence[Machine]) -> Html:
         sides = f"← {many.threads} threads are slower", f"{many.threads} threads are faster →"
         return legend([OURS, YARDSTICK]) + lanes(found, f"Time on {few.threads} over time on {many.threads} threads", *sides)
 
-    return panels(machines, one, "one number of threads only: nox -s peers measures one and two.")
+    return panels(machines, one, "one number of threads only: nox -s peers measures one and two.", of_peers, narrow=True)
 
 
 def summary(machines: Sequence[Machine]) -> Html:
@@ -181,4 +188,4 @@ def summary(machines: Sequence[Machine]) -> Html:
             found.append(Lane(called(n), f"{len(cases)} cases", marks, figure(middle, "median")))
         return lanes(found, "Time of each library over that of pairx, one dot for each case", *FASTER) if found else None
 
-    return panels(machines, one, RUN_PEERS)
+    return panels(machines, one, RUN_PEERS, of_peers, narrow=True)
