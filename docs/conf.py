@@ -74,7 +74,7 @@ html_theme_options: dict[str, Any] = {
     "show_prev_next": False,
     "header_links_before_dropdown": 8,
     "navbar_align": "left",
-    "navbar_end": ["theme-switcher"],
+    "navbar_end": ["dashboard", "theme-switcher"],
     "navbar_persistent": ["search-button"],
     "secondary_sidebar_items": {"**": ["page-toc"], **{page: [] for page in WIDE}},
     "footer_start": ["copyright"],

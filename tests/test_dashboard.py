@@ -281,7 +281,7 @@ def test_where_it_was_measured(folder: Path):
 
 def test_the_first_sentences(folder: Path):
     first, second = answers.lead(results.read(folder))
-    assert "On one thread (Test processor)" in first
+    assert "On one thread of Test processor" in first
     assert "takes SciPy 7.3× to 7.3×" in first
     assert "fastest in 1 of 2 cases" in first
     assert "supcon of 10000: 10.0 MB (the direct formula: 100 MB)" in second

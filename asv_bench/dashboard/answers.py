@@ -51,7 +51,7 @@ def faster(machine: Machine) -> str | None:
     first = sum(min(v.value for v in r.values()) >= 1 for r in compared.values())
     others = {n for p in peers.cases.values() for n in p} - {OURS, YARDSTICK}
     return (
-        f"On {threads(peers.threads)} ({machine.cpu}), a matrix of 2000 × 2000 distances takes SciPy {times(scipy[0])} to "
+        f"On {threads(peers.threads)} of {machine.cpu}, a matrix of 2000 × 2000 distances takes SciPy {times(scipy[0])} to "
         f"{times(scipy[-1])} as long as pairx (median of {len(scipy)} metrics: {times(median(scipy))}). Against all {len(others)} others, "
         f"pairx is the fastest in {first} of {len(compared)} cases."
     )

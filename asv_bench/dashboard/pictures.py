@@ -62,7 +62,7 @@ def source(machine: Machine, head: dict[str, object], count: int) -> str:
     return f"{machine.cpu}, {answers.threads(count)}; commit {str(head.get('commit'))[:7]}, {str(head.get('date'))[:10]}"
 
 
-SPEED_WIDTH, SPEED_LEFT, SPEED_RIGHT, SPEED_TOP, STEP = 860, 150, 230, 92, 34
+SPEED_WIDTH, SPEED_LEFT, SPEED_RIGHT, SPEED_TOP, STEP = 860, 150, 230, 92, 38
 
 
 def speed(machine: Machine) -> Html | None:
@@ -88,7 +88,7 @@ def speed(machine: Machine) -> Html | None:
         out.append(el("text", f"{t:g}×", x=x(t), y=bottom + 17, text_anchor="middle"))
     for i, (what, compared) in enumerate(rows):
         y = SPEED_TOP + i * STEP + 5
-        out.append(el("text", escape(what), class_="what", x=SPEED_LEFT - 12, y=y + 16, text_anchor="end"))
+        out.append(el("text", escape(what), class_="what", x=SPEED_LEFT - 12, y=y + 17, text_anchor="end"))
         out += _bars(compared, x, y)
     about = (
         f"2000 × 2000 distances of 128 features, float32, {answers.threads(peers.threads)}: time of others over time of pairx (log scale)"
@@ -102,7 +102,7 @@ def _bars(compared: dict[str, Ratio], x: Callable[[float], float], top: int) -> 
     best = min(compared, key=lambda n: compared[n].value)
     names = [n for n in ("scipy", best) if n in compared][best == "scipy" :]
     for k, name in enumerate(names):
-        value, y = compared[name].value, top + (12 * k if len(names) == 2 else 6)
+        value, y = compared[name].value, top + (14 * k if len(names) == 2 else 7)
         a, b = sorted((x(1.0), x(value)))
         yield el("rect", class_="scipy" if name == "scipy" else "best", x=a, y=y, width=max(b - a, 1.5), height=10, rx=2)
         said = "" if name == "scipy" else el("tspan", " " + escape(called(name)))

@@ -10,6 +10,8 @@ from math import exp, log
 from pathlib import Path
 from typing import Any
 
+from peers.table import processor
+
 Record = dict[str, Any]
 OURS, YARDSTICK = "pairx", "matmul"
 
@@ -114,9 +116,9 @@ def read_peers(path: Path) -> Peers | None:
     if threads is None:
         return None
     machine, commit = record.get("machine_info", {}), record.get("commit_info", {})
-    cpu = machine.get("cpu") or {}
     head = {
-        "cpu": cpu.get("brand_raw"), "processors": cpu.get("count"), "system": f"{machine.get('system', '?')} {machine.get('machine', '')}",
+        "cpu": processor(machine), "processors": (machine.get("cpu") or {}).get("count"),
+        "system": f"{machine.get('system', '?')} {machine.get('machine', '')}",
         "date": record.get("datetime"), "commit": commit.get("id", "") + ("+" if commit.get("dirty") else ""),
         "versions": machine.get("versions") or {}, **({"gpus": machine["gpus"]} if "gpus" in machine else {}),
     }  # fmt: skip
