@@ -75,7 +75,7 @@ def losses(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """The site of the documentation, in site/docs: warnings are errors, its code and links are tested (5 minutes)."""
+    """The site of the documentation, in site/docs: warnings are errors, its code and links are tested (2 minutes)."""
     install(session, "jit,torch", "docs")
     session.run("sphinx-build", "-E", "-W", "--keep-going", "-d", "build/doctrees", "docs", "site/docs")
     session.run("pytest", "-q", "--backend", "numpy,torch", "tests/test_pages.py", "tests/test_site.py", *session.posargs)
@@ -217,9 +217,9 @@ def dashboard(session: nox.Session) -> None:
 
 @nox.session
 def agreement(session: nox.Session) -> None:
-    """How far every metric and loss is from its reference on every library, and what losses answer at their edges (15 minutes).
+    """How far every metric and loss is from its reference on every library, and what losses answer at their edges (20 minutes).
 
-    PAIRX_AGREEMENT_WITHOUT=jax leaves a library out (5 minutes). Writes asv_bench/results/<machine>/agreement.json and docs/agreement.md.
+    PAIRX_AGREEMENT_WITHOUT=jax leaves a library out (7 minutes). Writes asv_bench/results/<machine>/agreement.json and docs/agreement.md.
     """
     install(session, "jit,torch,jax,dask,test", "test", also=[TENSORFLOW])
     out = Path("asv_bench") / "results" / machine() / "agreement.json"
