@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from adapters import Adapter
 from samples import samples, width
 
 import pairx
@@ -120,6 +121,105 @@ def test_the_short_way_checks_what_values_decide():
         pairx.cdist(x, y, "cityblock", engine="compiled")
     with pytest.raises(TypeError):
         pairx.cdist(x.view(np.ma.MaskedArray), y, "cityblock", engine="compiled")
+
+
+class LongWay(Exception):
+    """Planted at the start of the way with a plan."""
+
+
+def remembered(backend: Adapter, monkeypatch: pytest.MonkeyPatch, name: str = "cityblock") -> tuple[Any, Any]:
+    """Two sets whose short way is known; from here on the long way is an error."""
+    x, y = (backend.asarray(a, "float64") for a in np.random.default_rng(0).random((2, 6, 5)))
+    for _ in range(3):
+        pairx.cdist(x, y, name)
+
+    def planted(*arguments: Any, **keywords: Any) -> None:
+        raise LongWay
+
+    monkeypatch.setattr(distances, "matrix_task", planted)
+    return x, y
+
+
+EAGER = ("numpy", "torch", "tensorflow", "jax")
+
+
+@pytest.mark.parametrize("name", ["cityblock", "cosine", "euclidean"])
+def test_the_short_way_of_each_eager_library(backend: Adapter, monkeypatch: pytest.MonkeyPatch, name: str):
+    from scipy.spatial.distance import cdist
+
+    x, y = remembered(backend, monkeypatch, name)
+    if backend.name not in EAGER:
+        with pytest.raises(LongWay):
+            pairx.cdist(x, y, name)
+        return
+    for u, v in ((x, y), (x * 2, y), (y, x)):
+        got = pairx.cdist(u, v, name)
+        assert (type(got), str(got.device), got.dtype) == (type(x), str(x.device), x.dtype)
+        np.testing.assert_allclose(backend.to_numpy(got), cdist(backend.to_numpy(u), backend.to_numpy(v), name), rtol=1e-14, atol=1e-15)
+    for u, v in ((x, backend.asarray(np.ones((6, 5)), "float32")), (x[:5], y), (x, None)):  # another dtype, another shape, one set
+        with pytest.raises(LongWay):
+            pairx.cdist(u, v, name)
+
+
+def watched(name: str, x: Any, y: Any) -> dict[str, Any]:
+    """Calls of which somebody wants more than the values."""
+    if name == "torch":
+        import torch
+        from torch.autograd import forward_ad
+
+        def tangent() -> Any:
+            with forward_ad.dual_level():
+                return pairx.cdist(forward_ad.make_dual(x, torch.ones_like(x)), y, "cityblock")
+
+        return {
+            "grad": lambda: pairx.cdist(x.clone().requires_grad_(), y, "cityblock"),
+            "forward mode": tangent,
+            "vmap": lambda: torch.func.vmap(lambda a, b: pairx.cdist(a, b, "cityblock"))(torch.stack([x, x]), torch.stack([y, y])),
+            "parameter": lambda: pairx.cdist(torch.nn.Parameter(x), y, "cityblock"),
+            "compile": lambda: torch.compile(lambda a, b: pairx.cdist(a, b, "cityblock"), backend="eager", fullgraph=True)(x, y),
+            "meta": lambda: pairx.cdist(x.to("meta"), y.to("meta"), "cityblock"),
+            "bfloat16": lambda: pairx.cdist(x.bfloat16(), y.bfloat16(), "cityblock"),
+        }
+    if name == "tensorflow":
+        import tensorflow as tf
+
+        def taped() -> Any:
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                return pairx.cdist(x, y, "cityblock")
+
+        return {
+            "tape": taped,
+            "function": lambda: tf.function(lambda: pairx.cdist(x, y, "cityblock"))(),
+            "variable": lambda: pairx.cdist(tf.Variable(x), y),
+        }
+    if name == "jax":
+        import jax
+
+        def f(a: Any) -> Any:
+            return pairx.cdist(a, y, "cityblock").sum()
+
+        return {
+            "grad": lambda: jax.grad(f)(x),
+            "jit": lambda: jax.jit(f)(x),
+            "constants": lambda: jax.jit(lambda: f(x))(),
+            "jvp": lambda: jax.jvp(f, (x,), (x,)),
+        }
+    return {
+        "out": lambda: pairx.cdist(x, y, "cityblock", out=np.empty((6, 6))),
+        "weights": lambda: pairx.cdist(x, y, "cityblock", w=np.ones(5)),
+    }
+
+
+def test_who_watches_goes_the_long_way(backend: Adapter, monkeypatch: pytest.MonkeyPatch):
+    if backend.name not in EAGER:
+        pytest.skip("it has no short way")
+    x, y = remembered(backend, monkeypatch)
+    pairx.cdist(x, y, "cityblock")
+    for name, call in watched(backend.name, x, y).items():
+        with pytest.raises(Exception) as raised:
+            call()
+        assert "LongWay" in repr(raised.value) or raised.type is LongWay, f"{name}: {raised.value!r}"
 
 
 @pytest.mark.parametrize("name", ["cityblock", "cosine"])

@@ -139,6 +139,9 @@ class Backend:
         An array's memory as a NumPy array, for the compiled engine; a copy where NumPy lacks the dtype.
     guest
         A NumPy array as the library's own on the same memory.
+    unwatched
+        Whether these arrays lie in main memory and nobody watches what is done to them: no gradient, no trace, no transform. Then
+        ``host`` and ``guest`` are all that a small call needs.
     substitutes
         Whether ``run`` differentiates by the array engine what a kernel has no derivative for.
     blockwise
@@ -197,6 +200,7 @@ class Backend:
     product: Callable[[Any, tuple[Array, ...]], Any] = lambda rule, tensors: "the library has no compiled engine"
     host: Callable[[Array], Any] = _same
     guest: Callable[[Any], Array] = _same
+    unwatched: Callable[..., bool] = _never
     substitutes: bool = False
     blockwise: Callable[..., tuple[Array, ...]] = _blockwise
     blocksum: Callable[..., tuple[Array, ...]] = _blocksum

@@ -9,7 +9,7 @@ from typing import Any
 from . import calls
 from . import checks as check
 from . import plan as plans
-from .backend import find
+from .backend import Backend, find
 from .calls import Call
 from .engine import Task, pair_at
 from .metrics import lookup
@@ -93,16 +93,18 @@ def cdist(
            [5.]])
     """
     key = None
-    if y is not None and type(x) in _PLAIN and type(y) in _PLAIN and out is None and w is None:
+    backend = _PLAIN.get(type(x)) if type(y) is type(x) and out is None and w is None else None
+    if backend is not None and backend.unwatched(x, y):
         # What was decided for arrays like these is not decided again.
-        key = (x.shape, y.shape, x.strides, y.strides, x.dtype, y.dtype, x.flags.aligned, y.flags.aligned, metric, out_dtype, zero,
-               nan_policy, max_bytes, engine, precision, *sorted(params.items()))  # fmt: skip
+        a, b = backend.host(x), backend.host(y)
+        key = (a.shape, b.shape, a.strides, b.strides, a.dtype, b.dtype, a.flags.aligned, b.flags.aligned, metric, out_dtype, zero,
+               nan_policy, max_bytes, engine, precision, backend.name, *sorted(params.items()))  # fmt: skip
         try:
             known = _QUICK.get(key)
         except TypeError:  # an argument that cannot be right: it will be told so
             key = known = None
         if known is not None and known[0] is plans.current() and not calls.asked():
-            return known[1](x, y)
+            return backend.guest(known[1](a, b))
     call = Call("cdist", out, w, out_dtype, zero, nan_policy, max_bytes, engine, precision, params)
     task = matrix_task(call, x, y, metric, "matrix")
     result = _run(task)
@@ -340,7 +342,7 @@ def matrix_task(call: Call, x: Array, y: Array | None, metric: Metric, layout: L
     return call.task(backend, row, layout, x, y, (*lead, sx[-2], sy[-2]))
 
 
-_PLAIN: set[type] = set()
+_PLAIN: dict[type, Backend] = {}
 """Types of arrays whose calls may be repeated without a plan: those that a small call has been compiled for."""
 _QUICK: dict[Any, tuple[plans.Options, Callable[[Array, Array], Array]]] = {}
 SMALL = 1 << 18
@@ -353,15 +355,18 @@ def _remember(key: Any, task: Task, x: Array, y: Array, result: Array) -> None:
         return
     if math.prod(task.plan.shape) * task.x.shape[-1] > SMALL or task.x is not x or task.y is not y:
         return
-    kernel = task.kernel
-    native = kernel is None and task.rule is not None and task.plan.engine == "native" and not task.backend.traced(x, y)
+    kernel, backend = task.kernel, task.backend
+    native = kernel is None and task.rule is not None and task.plan.engine == "native" and not backend.traced(x, y)
     if native:
-        found = task.backend.product(task.rule, (x, y))
-        kernel = None if isinstance(found, str) else found
-    if kernel is None or not kernel.plain(x, y, result) or (native and not kernel.ready()):
+        after = backend.product(task.rule, (x, y))
+        kernel = None if isinstance(after, str) else after
+    if kernel is None or (native and not kernel.ready()) or type(x) is not type(y) or not backend.unwatched(x, y):
         return
-    _PLAIN.add(type(x))
-    quick = kernel.quick(x, y, result) if key is not None else None
+    a, b, found = (backend.host(v) for v in (x, y, result))
+    if not kernel.plain(a, b, found):
+        return
+    _PLAIN[type(x)] = backend
+    quick = kernel.quick(a, b, found) if key is not None else None
     if quick is not None:
         if len(_QUICK) >= 1024:
             _QUICK.clear()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -210,6 +210,16 @@ def _walk_of(task: Task, tensors: tuple[Array, ...]) -> Walk:
     bare = replace(task, x=None, y=None, aux=(), out=None, pairs=None)
     folded = plan.symmetric or plan.layout == "condensed"
     return Walk(_key(task), plan.axes, tile if known else plan.axes, plan.layout, plan.core, folded, _room(task, tensors), bare, task.block)
+
+
+@cache
+def _one_processor() -> bool:
+    return [d.platform for d in jax.devices()] == ["cpu"]
+
+
+def unwatched(*arrays: Array) -> bool:
+    """Whether these are concrete arrays on the only device, and nothing is traced."""
+    return _clean() and _one_processor() and not any(isinstance(a, jax.core.Tracer) for a in arrays)
 
 
 def compiler(rule: Rule, tensors: tuple[Array, ...], asked: bool) -> Any:
@@ -510,6 +520,9 @@ BACKEND = Backend(
     writable=False,
     compiler=compiler,
     product=product,
+    host=np.asarray,
+    guest=jnp.asarray,
+    unwatched=unwatched,
     substitutes=True,
     blockwise=blockwise,
     blocksum=blocksum,

@@ -140,6 +140,11 @@ def free_bytes(where: str | None) -> int | None:
     return None if limit is None else limit - int(tf.config.experimental.get_memory_info(where)["current"])
 
 
+def unwatched(*arrays: Array) -> bool:
+    """Whether these are eager tensors in main memory, there is no other, and no tape watches them."""
+    return not (_several() or traced(*arrays) or recorded(*arrays))
+
+
 def run(task: Task) -> Array:
     """Values now, or the operations of a graph; a gradient where something may ask for one."""
     tensors = gradient.inputs(task)
@@ -208,4 +213,6 @@ BACKEND = Backend(
     uniform=uniform,
     along=lambda x, index: tf.gather(x, index, batch_dims=1),
     host=eager.view,
+    guest=eager.handed,
+    unwatched=unwatched,
 )

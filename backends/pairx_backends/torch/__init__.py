@@ -65,6 +65,16 @@ def differentiated(*arrays: Any) -> bool:
     return torch.is_grad_enabled() and any(a.requires_grad for a in arrays)
 
 
+_NUMPYS = frozenset(getattr(torch, n) for n in ("float16", "float32", "float64", "bool", "uint8", "int8", "int16", "int32", "int64"))
+
+
+def unwatched(*tensors: Any) -> bool:
+    """Whether these are numbers that NumPy has, in main memory, and nothing is recorded."""
+    if torch.compiler.is_compiling() or differentiated(*tensors):
+        return False
+    return all(t.is_cpu and t.dtype in _NUMPYS and t.layout is torch.strided and not (t.is_nested or _transformed(t)) for t in tensors)
+
+
 def run(task: Task) -> Any:
     """Values through the shared walk; gradients through one autograd function around it."""
     tensors = tuple(a for a in (task.x, task.y, *task.aux) if a is not None)
@@ -179,6 +189,7 @@ BACKEND = Backend(
     product=product,
     host=host,
     guest=torch.from_numpy,
+    unwatched=unwatched,
     whole=True,
     blockwise=blockwise,
     blocksum=blocksum,
