@@ -262,7 +262,7 @@ def commits(session: nox.Session, *arguments: str) -> str:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """asv on the current commit: common cases on every library (15 minutes, 4 more the first time); -- -b REGEX for others."""
+    """asv on the current commit: common cases on every library (6 minutes, 2 more the first time); -- -b REGEX for others."""
     asv_ready(session)
     asv(session, "run", "HEAD^!", "--show-stderr", *(session.posargs or chosen(common("cpu"))))
 
@@ -276,7 +276,7 @@ def bench_full(session: nox.Session) -> None:
 
 @nox.session
 def bench_history(session: nox.Session) -> None:
-    """asv on the last 5 commits, common cases (15 minutes a commit); -- 10 for ten, -- TAGS for the tags, -- v0.1..main for a range.
+    """asv on the last 5 commits, common cases (6 minutes a commit); -- 10 for ten, -- TAGS for the tags, -- v0.1..main for a range.
 
     Options of asv may follow: -- 200 --steps 4 takes 4 of the last 200, evenly spaced.
     """
