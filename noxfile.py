@@ -136,7 +136,8 @@ def about() -> dict[str, str]:
 
 # The same call takes 3 ms or 20 by whether malloc hands its pages back to the system after each: while timing, it keeps them.
 KEEP_PAGES = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "2147483648", "MALLOC_TOP_PAD_": "268435456"}
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TF_ENABLE_ONEDNN_OPTS": "0"}
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "NPROC")
+ONE_THREAD = {**dict.fromkeys(THREADS, "1"), "TF_ENABLE_ONEDNN_OPTS": "0"}  # NPROC: XLA's
 
 
 def common(device: str) -> tuple[str, ...]:

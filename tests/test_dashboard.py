@@ -189,6 +189,14 @@ def test_what_was_not_a_number_is_none(folder: Path):
     assert "nan" not in text(facts.libraries(results.read(folder))).lower()
 
 
+def test_results_older_than_a_parameter_keep_their_names(folder: Path):
+    path = folder / "benchmarks.json"
+    described = json.loads(path.read_text())
+    described["distances.PeakCPUCdist.track_peak"]["param_names"].append("dtype")
+    path.write_text(json.dumps(described))
+    assert results.read(folder)[0].benches["distances.PeakCPUCdist.track_peak"].params == ("backend", "device")
+
+
 def test_times_missing_beside_bytes_are_a_gap(folder: Path):
     path = folder / "test-machine" / "growth-1.json"
     record = json.loads(path.read_text())

@@ -138,7 +138,8 @@ def read_asv(folder: Path, described: Record) -> tuple[dict[str, Bench], tuple[s
         for name, row in record["results"].items():
             columns = dict(zip(record["result_columns"], row, strict=False))
             about = described.get(name, {})
-            names = tuple(about.get("param_names") or (f"parameter {i}" for i in range(len(columns.get("params") or []))))
+            count = len(columns.get("params") or [])  # an older result may have fewer: new parameters come last
+            names = tuple(about.get("param_names") or (f"parameter {i}" for i in range(count)))[:count]
             keys = [tuple(p.strip("'\"") for p in case) for case in product(*(columns.get("params") or []))]
             values = {k: v for k, v in zip(keys, columns.get("result") or [], strict=False) if isinstance(v, int | float) and v == v}
             last = found.get(name)
