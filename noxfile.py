@@ -315,7 +315,7 @@ def base(session: nox.Session) -> str | None:
 
 @nox.session
 def bench_memory(session: nox.Session) -> None:
-    """Peak bytes of every metric, norm and loss against where this branch left main, or the commit before: 2 % more fails (5 minutes).
+    """Peak bytes of every metric, norm and loss against where this branch left main, or the commit before: 2 % more fails (6 minutes).
 
     -- --backend numpy,jax for other libraries than NumPy and torch, -- --select REGEX for some cases, -- --save to keep the results.
     """
@@ -344,14 +344,14 @@ def measure(session: nox.Session, results: Path, *arguments: str, may_fail: bool
     """The benchmarks on one commit, in this session's environment, into the folder of results."""
     folder = results / machine()
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "machine.json").write_text(json.dumps({**about(), "version": 1}, indent=4) + "\n", encoding="utf-8")
+    (folder / "machine.json").write_text(json.dumps({**about(), "version": 1}, indent=4), encoding="utf-8")
     command = ["python", str(ASV / "runner.py"), "--results", str(results), "--machine", machine(), *arguments]
     session.run(*command, env=ONE_THREAD, success_codes=[0, 1] if may_fail else [0])
 
 
 @nox.session
 def bench_time(session: nox.Session) -> None:
-    """Times against where this branch left main, or the commit before; reports, and never fails (30 minutes)."""
+    """Times against where this branch left main, or the commit before; reports, and never fails (12 minutes)."""
     asv_ready(session)
     before = base(session)
     if not before:

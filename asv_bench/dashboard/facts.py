@@ -165,9 +165,11 @@ def libraries(machines: Sequence[Machine]) -> Html:
 def regressions(machines: Sequence[Machine], found: list[list[Any]] | None) -> Html:
     """What asv's step detection says; None: asv has published nothing."""
     measured = max((len(m.commits) for m in machines), default=0)
-    if found is None or measured < 2:
+    if measured < 2:
         count = f"{measured} commit{'s' * (measured != 1)}"
         return gap(f"asv has measured {count}: a regression takes at least two. nox -s bench_history on a quiet machine.")
+    if found is None:
+        return gap("asv's pages are not built, which look for steps: nox -s dashboard.")
     if not found:
         return f"<p>None: {measured} commits, no step upwards that asv's detection takes for one.</p>"
     rows = []
