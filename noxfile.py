@@ -380,7 +380,7 @@ def bench_gpu(session: nox.Session) -> None:
 
 @nox.session
 def harness(session: nox.Session) -> None:
-    """The benchmarks' own tests: planted faults are flagged, shallow clones, results of two machines (6 minutes)."""
+    """The benchmarks' own tests: planted faults are flagged, shallow clones, results of two machines (3 minutes)."""
     install(session, "jit", "bench", also=["nox", "pytest>=8"])
     session.run("pytest", "asv_bench/tests", "-q", "-p", "no:cacheprovider", *session.posargs)
 

@@ -9,7 +9,7 @@ from typing import Any
 from . import calls
 from . import checks as check
 from . import plan as plans
-from .backend import Backend, find
+from .backend import find, of_type, trace_constant
 from .calls import Call
 from .engine import Task, pair_at
 from .metrics import lookup
@@ -93,8 +93,7 @@ def cdist(
            [5.]])
     """
     key = None
-    backend = _PLAIN.get(type(x)) if type(y) is type(x) and out is None and w is None else None
-    if backend is not None and backend.unwatched(x, y):
+    if type(y) is type(x) and out is None and w is None and _short(type(x)) and (backend := of_type(type(x))).unwatched(x, y):
         # What was decided for arrays like these is not decided again.
         a, b = backend.host(x), backend.host(y)
         key = (a.shape, b.shape, a.strides, b.strides, a.dtype, b.dtype, a.flags.aligned, b.flags.aligned, metric, out_dtype, zero,
@@ -342,11 +341,17 @@ def matrix_task(call: Call, x: Array, y: Array | None, metric: Metric, layout: L
     return call.task(backend, row, layout, x, y, (*lead, sx[-2], sy[-2]))
 
 
-_PLAIN: dict[type, Backend] = {}
+_PLAIN: set[type] = set()
 """Types of arrays whose calls may be repeated without a plan: those that a small call has been compiled for."""
 _QUICK: dict[Any, tuple[plans.Options, Callable[[Array, Array], Array]]] = {}
 SMALL = 1 << 18
 """Terms of a call that takes less time than its plan."""
+
+
+@trace_constant
+def _short(kind: type) -> bool:
+    """Whether calls on arrays of a type may be repeated so; torch.compile need not look again when there are more types."""
+    return kind in _PLAIN
 
 
 def _remember(key: Any, task: Task, x: Array, y: Array, result: Array) -> None:
@@ -365,7 +370,7 @@ def _remember(key: Any, task: Task, x: Array, y: Array, result: Array) -> None:
     a, b, found = (backend.host(v) for v in (x, y, result))
     if not kernel.plain(a, b, found):
         return
-    _PLAIN[type(x)] = backend
+    _PLAIN.add(type(x))
     quick = kernel.quick(a, b, found) if key is not None else None
     if quick is not None:
         if len(_QUICK) >= 1024:

@@ -55,9 +55,18 @@ def _transformed(t: Any) -> bool:
     return t.device.type == "meta" or dual(t)
 
 
+def _proxied() -> bool:
+    """Inside ``make_fx``, which records what is done to ordinary tensors."""
+    if not torch._C._len_torch_dispatch_stack():
+        return False
+    from torch.fx.experimental.proxy_tensor import get_proxy_mode
+
+    return get_proxy_mode() is not None
+
+
 def traced(*arrays: Any) -> bool:
     """Whether values must not be looked at."""
-    return torch.compiler.is_compiling() or any(_transformed(a) for a in arrays)
+    return torch.compiler.is_compiling() or any(_transformed(a) for a in arrays) or _proxied()
 
 
 def differentiated(*arrays: Any) -> bool:
@@ -70,9 +79,8 @@ _NUMPYS = frozenset(getattr(torch, n) for n in ("float16", "float32", "float64",
 
 def unwatched(*tensors: Any) -> bool:
     """Whether these are numbers that NumPy has, in main memory, and nothing is recorded."""
-    if torch.compiler.is_compiling() or differentiated(*tensors):
-        return False
-    return all(t.is_cpu and t.dtype in _NUMPYS and t.layout is torch.strided and not (t.is_nested or _transformed(t)) for t in tensors)
+    plain = all(t.is_cpu and t.dtype in _NUMPYS and t.layout is torch.strided and not t.is_nested for t in tensors)
+    return plain and not (differentiated(*tensors) or traced(*tensors))
 
 
 def run(task: Task) -> Any:

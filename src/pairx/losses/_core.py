@@ -337,4 +337,4 @@ def block_rows(a: Arrays, m: Any, n: Any, buffers: int, budget: int) -> Any:
                 raise ValueError(f"max_bytes={budget} is below one row of this call: {n} candidates need {least} bytes of scratch.")
             fit = 1
         return max(fit, 1)
-    return a.xp.maximum(limit // a.xp.maximum(n, 1), 1)
+    return m if a.backend.whole else a.xp.maximum(limit // a.xp.maximum(n, 1), 1)

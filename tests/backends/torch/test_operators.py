@@ -120,6 +120,34 @@ def test_one_graph_for_all_sizes_and_parameters():
         close(g(x, y, p), torch.cdist(x, y, p=p))
 
 
+def test_calls_beside_a_graph_do_not_compile_it_again():
+    from torch._dynamo.testing import CompileCounter
+
+    counter = CompileCounter()
+    f = torch.compile(lambda a, b: pairx.cdist(a, b, "cityblock"), backend=counter, fullgraph=True)
+    x, y = data((6, 5), (4, 5))
+    for _ in range(3):
+        close(f(x, y), formula("cityblock", x, y))
+        for a, b in ((x, y), (x.numpy(), y.numpy()), (x.float(), y.float())):  # small calls are remembered by their type and form
+            pairx.cdist(a, b, "cityblock")
+    assert counter.frame_count == 1
+
+
+@pytest.mark.parametrize("mode", ["real", "fake", "symbolic"])
+@pytest.mark.parametrize(
+    "function",
+    [lambda a, b: pairx.cdist(a, b, "cityblock"), lambda a, b: pairx.losses.supcon(a, y=b, labels=[0, 1, 0, 1], y_labels=[0, 1, 1, 0])],
+)
+def test_make_fx_records_the_call_and_not_its_values(function: Any, mode: str):
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    x, y = data((4, 5), (4, 5))
+    for _ in range(3):
+        function(x, y)
+    recorded = make_fx(function, tracing_mode=mode)(x, y)
+    close(recorded(3 * x, y), function(3 * x, y))
+
+
 def test_a_small_call_is_left_to_the_graph_unless_its_sizes_are_unknown(calls_of: list[str], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(operators, "SMALL", 1 << 10)
     for (m, n), settings, keywords, operator in (
