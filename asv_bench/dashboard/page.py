@@ -71,7 +71,8 @@ def page(machines: Sequence[Machine], *, found_regressions: list[list[Any]] | No
     parts = [
         *SECTIONS,
         Section(
-            "regressions", "Regressions", "Regressions", "Steps upwards over the history of commits: of bytes by more than 2 %, of times by more than 20 %.",
+            "regressions", "Regressions", "Regressions",
+            "Steps upwards over the history of commits: of bytes by more than 2 %, of times by more than 20 %.",
             lambda m: facts.regressions(m, found_regressions),
         ),
         Section(
