@@ -155,6 +155,11 @@ def test_the_short_way_of_each_eager_library(backend: Adapter, monkeypatch: pyte
     for u, v in ((x, y), (x * 2, y), (y, x)):
         got = pairx.cdist(u, v, name)
         assert (type(got), str(got.device), got.dtype) == (type(x), str(x.device), x.dtype)
+        if backend.name == "jax":
+            import jax
+
+            with jax.transfer_guard("disallow_explicit"):
+                pairx.cdist(u, v, name)
         np.testing.assert_allclose(backend.to_numpy(got), cdist(backend.to_numpy(u), backend.to_numpy(v), name), rtol=1e-14, atol=1e-15)
     for u, v in ((x, backend.asarray(np.ones((6, 5)), "float32")), (x[:5], y), (x, None)):  # another dtype, another shape, one set
         with pytest.raises(LongWay):

@@ -222,6 +222,11 @@ def unwatched(*arrays: Array) -> bool:
     return _clean() and _one_processor() and not any(isinstance(a, jax.core.Tracer) for a in arrays)
 
 
+def guest(a: Any) -> Array:
+    """A NumPy array as one of JAX on the processor; that is no transfer, which a user may have forbidden."""
+    return jnp.from_dlpack(a) if a.size and (_wide() or a.itemsize < 8) else jnp.asarray(a)
+
+
 def compiler(rule: Rule, tensors: tuple[Array, ...], asked: bool) -> Any:
     """Of the compiled engine, for arrays on one processor and for traced calls that will end there."""
     x = tensors[0]
@@ -521,7 +526,7 @@ BACKEND = Backend(
     compiler=compiler,
     product=product,
     host=np.asarray,
-    guest=jnp.asarray,
+    guest=guest,
     unwatched=unwatched,
     substitutes=True,
     blockwise=blockwise,
