@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -80,6 +81,23 @@ def test_parameters_are_told_apart():
         pairx.cdist(x, y, "minkowski", p=3, q=1)
     with pytest.raises((TypeError, ValueError), match="p"):
         pairx.cdist(x, y, "minkowski", p=[3])
+
+
+def test_calls_of_many_forms_keep_little_memory():
+    """One query against collections of all sizes: what is kept for each is as large as the collection."""
+    rng = np.random.default_rng(0)
+    x, y = rng.random((1, 64)), rng.random((4000, 64))
+    for _ in range(3):
+        pairx.cdist(x, y[:9], "cityblock")
+    tracemalloc.start()
+    try:
+        for n in range(3600, 4000):
+            pairx.cdist(x, y[:n], "cityblock")
+        kept = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert kept < 20 << 20, f"{kept} bytes"
+    assert distances._QUICK
 
 
 def test_the_domain_of_values_is_looked_at_each_time():

@@ -343,7 +343,10 @@ def matrix_task(call: Call, x: Array, y: Array | None, metric: Metric, layout: L
 
 _PLAIN: set[type] = set()
 """Types of arrays whose calls may be repeated without a plan: those that a small call has been compiled for."""
-_QUICK: dict[Any, tuple[plans.Options, Callable[[Array, Array], Array]]] = {}
+_QUICK: dict[Any, tuple[plans.Options, Callable[[Array, Array], Array], int]] = {}
+"""Form of a call -> the options it came under, its function, and the bytes that this keeps."""
+KEPT = 16 << 20
+"""Bytes that all of them keep."""
 SMALL = 1 << 18
 """Terms of a call that takes less time than its plan."""
 
@@ -373,9 +376,10 @@ def _remember(key: Any, task: Task, x: Array, y: Array, result: Array) -> None:
     _PLAIN.add(type(x))
     quick = kernel.quick(a, b, found) if key is not None else None
     if quick is not None:
-        if len(_QUICK) >= 1024:
+        size = 2 * (a.nbytes + b.nbytes)  # the rows, prepared and packed
+        if len(_QUICK) >= 1024 or size + sum(kept for *_, kept in list(_QUICK.values())) > KEPT:
             _QUICK.clear()
-        _QUICK[key] = plans.current(), quick
+        _QUICK[key] = plans.current(), quick, size
 
 
 def _run(task: Task | Array) -> Array:
