@@ -97,8 +97,10 @@ def matrix(backend: Backend, call: Call, x: Array, y: Array | None, function: Fu
     lead = checks.broadcast(sx[:-2], sy[:-2])
     m, n = sx[-2], sy[-2]
     shape = (*lead, n * (n - 1) // 2) if layout == "condensed" else (*lead, m, n)
-    if _is_dispatcher(function) and not params and backend.unwatched(x, other):
-        return _whole(backend, call, backend.host(x), backend.host(other), function, lead, shape, answer, x)
+    if _is_dispatcher(function) and not (params or backend.traced(x, other) or backend.differentiated(x, other)):
+        left, right = backend.host(x), backend.host(other)
+        if type(left).__module__ == type(right).__module__ == "numpy":
+            return _whole(backend, call, left, right, function, lead, shape, answer, x)
     values = []
     for batch in product(*map(range, lead)):
         u, v = x[(*_own(batch, sx[:-2]), ...)], other[(*_own(batch, sy[:-2]), ...)]

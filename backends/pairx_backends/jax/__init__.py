@@ -222,6 +222,11 @@ def unwatched(*arrays: Array) -> bool:
     return _clean() and _one_processor() and not any(isinstance(a, jax.core.Tracer) for a in arrays)
 
 
+def host(a: Array) -> Any:
+    """A concrete array's memory as NumPy's, where a processor is the only device."""
+    return np.asarray(a) if _one_processor() else a
+
+
 def guest(a: Any) -> Array:
     """A NumPy array as one of JAX on the processor; that is no transfer, which a user may have forbidden."""
     return jnp.from_dlpack(a) if a.size and (_wide() or a.itemsize < 8) else jnp.asarray(a)
@@ -525,7 +530,7 @@ BACKEND = Backend(
     writable=False,
     compiler=compiler,
     product=product,
-    host=np.asarray,
+    host=host,
     guest=guest,
     unwatched=unwatched,
     substitutes=True,
