@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -27,14 +29,25 @@ def normal(dtype: str, size: str) -> np.ndarray:
     return np.random.default_rng(0).normal(size=[int(n) for n in size.split("x")]).astype(dtype)
 
 
-class PairwiseMatrixNorm(Bench):
-    """Every matrix with every other."""
+class Norm(Bench):
+    """One call of a norm."""
 
     param_names = ("backend", "device", "ord", "dtype", "size")
 
     def make(self, backend: str, device: str, ord: str, dtype: str, size: str) -> Call:
         (x,) = arrays(backend, device, normal(dtype, size))
-        return waited(backend, device, lambda: pairx.pairwise_matrix_norm(x, ord=order(ord), max_bytes="16MB"))
+        return waited(backend, device, lambda: self.norm(x, order(ord)))
+
+    @abstractmethod
+    def norm(self, x: Any, ord: Any) -> Any:
+        """Of all rows or matrices."""
+
+
+class PairwiseMatrixNorm(Norm):
+    """Every matrix with every other."""
+
+    def norm(self, x: Any, ord: Any) -> Any:
+        return pairx.pairwise_matrix_norm(x, ord=ord, max_bytes="16MB")
 
 
 class TimePairwiseMatrixNorm(PairwiseMatrixNorm, Time):
@@ -55,14 +68,11 @@ class PeakGPUPairwiseMatrixNorm(PairwiseMatrixNorm, Peak):
     params = (BACKENDS, ("gpu",), ORDS, ("float32",), PAIRED[:1])
 
 
-class MatrixNorm(Bench):
+class MatrixNorm(Norm):
     """Each matrix of a stack."""
 
-    param_names = ("backend", "device", "ord", "dtype", "size")
-
-    def make(self, backend: str, device: str, ord: str, dtype: str, size: str) -> Call:
-        (x,) = arrays(backend, device, normal(dtype, size))
-        return waited(backend, device, lambda: pairx.matrix_norm(x, ord=order(ord)))
+    def norm(self, x: Any, ord: Any) -> Any:
+        return pairx.matrix_norm(x, ord=ord)
 
 
 class TimeMatrixNorm(MatrixNorm, Time):
@@ -83,14 +93,11 @@ class PeakGPUMatrixNorm(MatrixNorm, Peak):
     params = (BACKENDS, ("gpu",), ORDS, ("float32",), STACKS[:1])
 
 
-class VectorNorm(Bench):
+class VectorNorm(Norm):
     """Each row."""
 
-    param_names = ("backend", "device", "ord", "dtype", "size")
-
-    def make(self, backend: str, device: str, ord: str, dtype: str, size: str) -> Call:
-        (x,) = arrays(backend, device, normal(dtype, size))
-        return waited(backend, device, lambda: pairx.vector_norm(x, axis=-1, ord=float(ord)))
+    def norm(self, x: Any, ord: Any) -> Any:
+        return pairx.vector_norm(x, axis=-1, ord=ord)
 
 
 class TimeVectorNorm(VectorNorm, Time):

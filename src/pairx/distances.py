@@ -364,11 +364,13 @@ def _remember(key: Any, task: Task, x: Array, y: Array, result: Array) -> None:
     if math.prod(task.plan.shape) * task.x.shape[-1] > SMALL or task.x is not x or task.y is not y:
         return
     kernel, backend = task.kernel, task.backend
-    native = kernel is None and task.rule is not None and task.plan.engine == "native" and not backend.traced(x, y)
+    if type(x) is not type(y) or not backend.unwatched(x, y):
+        return
+    native = kernel is None and task.rule is not None and task.plan.engine == "native"
     if native:
         after = backend.product(task.rule, (x, y))
         kernel = None if isinstance(after, str) else after
-    if kernel is None or (native and not kernel.ready()) or type(x) is not type(y) or not backend.unwatched(x, y):
+    if kernel is None or (native and not kernel.ready()):
         return
     a, b, found = (backend.host(v) for v in (x, y, result))
     if not kernel.plain(a, b, found):

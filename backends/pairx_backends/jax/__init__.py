@@ -219,7 +219,7 @@ def _one_processor() -> bool:
 
 def unwatched(*arrays: Array) -> bool:
     """Whether these are concrete arrays on the only device, and nothing is traced."""
-    return _clean() and _one_processor() and not any(isinstance(a, jax.core.Tracer) for a in arrays)
+    return _one_processor() and not traced(*arrays)
 
 
 def host(a: Array) -> Any:
